@@ -1,0 +1,1 @@
+"""Generated from proto/antom_payments/v1 by `make proto`. Never edited."""
