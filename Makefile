@@ -64,7 +64,7 @@ lock: $(READY) ## Resolve the newest allowed packages into requirements.lock
 
 .PHONY: format
 format: $(READY) ## Format the code and the protos
-	@$(BIN)/ruff check --fix --quiet . || true; $(BIN)/ruff format --quiet . ; $(BIN)/buf format proto --write
+	@$(BIN)/ruff check --fix-only --quiet .; $(BIN)/ruff format --quiet . ; $(BIN)/buf format proto --write
 
 .PHONY: clean
 clean: ## Remove what the targets above made

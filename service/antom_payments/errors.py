@@ -124,6 +124,11 @@ class AntomRefused(AntomError):
 
     text = "Antom refused the request"
 
+    def __init__(self, result_code: str = "", *, was_sent_before: bool = False) -> None:
+        self.was_sent_before = was_sent_before
+        """Whether an earlier attempt of the same call had an unknown outcome."""
+        super().__init__(result_code)
+
 
 class NewPaymentRequestIdNeeded(AntomError):
     """Antom says that the id is used up: start again with a new one."""

@@ -326,11 +326,8 @@ class Decision:
     type: EventType
     state_before: PaymentState
     reported_amount: Money | None = None
-
-    @property
-    def is_alarming(self) -> bool:
-        """Whether operators must hear of it."""
-        return self.type in {EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION}
+    is_conclusive: bool = True
+    """False when the news is told but its meaning is open: only a signed inquiry closes it."""
 
 
 def step(state: PaymentState, news: EventType) -> PaymentState | None:
@@ -344,9 +341,9 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     Amounts are compared first, value and currency: a fact about another amount concludes nothing.
     A step that the table does not allow concludes nothing either; both want an inquiry.
     """
-    told = replace(payment, version=payment.version + 1, update_time=now)
     if payment.payment_id and fact.payment_id and fact.payment_id != payment.payment_id:
-        return _inconclusive(told, EventType.CONTRADICTION)
+        return contradicted(payment, now)
+    told = replace(payment, version=payment.version + 1, update_time=now)
     if _is_about_another_amount(payment, fact):
         return _inconclusive(told, EventType.AMOUNT_MISMATCH, reported=fact.amount)
     known = _with_knowledge(told, fact)
@@ -356,11 +353,54 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
         return _inconclusive(told, EventType.CONTRADICTION)
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(known, fact, after)
-        if changed.captured_minor_units > payment.amount.minor_units:
+        if _taken(changed) > payment.amount.minor_units:
             return _inconclusive(told, EventType.AMOUNT_MISMATCH, reported=fact.amount)
     else:
         changed = _with_payment_result(known, fact, news, after)
-    return Decision(payment=changed, type=news, state_before=payment.state)
+    in_doubt = fact.outcome is Outcome.SUCCEEDED and news is EventType.PAYMENT_PENDING
+    return Decision(changed, news, state_before=payment.state, is_conclusive=not in_doubt)
+
+
+def contradicted(payment: Payment, now: datetime) -> Decision:
+    """News that cannot be about ``payment``: told, and nothing concluded from it."""
+    told = replace(payment, version=payment.version + 1, update_time=now)
+    return _inconclusive(told, EventType.CONTRADICTION)
+
+
+def with_session(payment: Payment, session_expiry_time: datetime, now: datetime) -> Decision:
+    """What Antom's confirmation of a session does: the first makes it, later ones renew it."""
+    renewed = payment.payment_session_expiry_time is not None
+    news = EventType.SESSION_RENEWED if renewed else EventType.SESSION_CREATED
+    after = step(payment.state, news) or payment.state
+    return Decision(
+        payment=replace(
+            payment,
+            state=after,
+            version=payment.version + 1,
+            update_time=now,
+            payment_session_expiry_time=session_expiry_time,
+        ),
+        type=news,
+        state_before=payment.state,
+    )
+
+
+def with_refusal(payment: Payment, result_code: str, now: datetime) -> Decision | None:
+    """What Antom's refusal of the first session does; None when the payment went on already."""
+    after = step(payment.state, EventType.SESSION_REFUSED)
+    if after is None or payment.state.is_final:
+        return None
+    return Decision(
+        payment=replace(
+            payment,
+            state=after,
+            version=payment.version + 1,
+            update_time=now,
+            result_code=result_code,
+        ),
+        type=EventType.SESSION_REFUSED,
+        state_before=payment.state,
+    )
 
 
 def _inconclusive(told: Payment, news: EventType, *, reported: Money | None = None) -> Decision:
@@ -370,6 +410,7 @@ def _inconclusive(told: Payment, news: EventType, *, reported: Money | None = No
         type=news,
         state_before=told.state,
         reported_amount=reported,
+        is_conclusive=False,
     )
 
 
@@ -444,12 +485,14 @@ def _with_payment_result(
     whole = payment.amount.minor_units
     held = news is EventType.PAYMENT_AUTHORIZED and after is not PaymentState.CANCELLED
     taken = news is EventType.PAYMENT_SUCCEEDED and after is PaymentState.SUCCEEDED
+    # Late news does not overwrite the code of what was concluded.
+    moved = after is not payment.state
     return replace(
         payment,
         state=after,
         authorized_minor_units=whole if held else payment.authorized_minor_units,
         captured_minor_units=whole if taken else payment.captured_minor_units,
-        result_code=fact.result_code or payment.result_code,
+        result_code=fact.result_code if held or taken or moved else payment.result_code,
         inquiry_wanted=payment.inquiry_wanted
         or (fact.outcome is Outcome.SUCCEEDED and payment.capture_expected is None),
     )
@@ -471,14 +514,22 @@ def _with_capture(payment: Payment, fact: Fact, after: PaymentState) -> Payment:
             result_code=fact.result_code,
             capture_time=fact.antom_time,
         )
-    taken = sum(
-        capture.amount.minor_units
-        for capture in captures.values()
-        if capture.state is CaptureState.SUCCEEDED
-    )
+    changed = replace(payment, captures=tuple(captures.values()))
+    taken = _taken(changed)
     return replace(
-        payment,
+        changed,
         state=after if taken >= payment.amount.minor_units else payment.state,
-        captures=tuple(captures.values()),
-        captured_minor_units=taken,
+        # What was taken was held before, and what is known to be taken stays so: the news of
+        # captures and of the payment may come in any order.
+        authorized_minor_units=max(payment.authorized_minor_units, taken),
+        captured_minor_units=max(payment.captured_minor_units, taken),
+    )
+
+
+def _taken(payment: Payment) -> int:
+    """Minor units of the captures that succeeded."""
+    return sum(
+        capture.amount.minor_units
+        for capture in payment.captures
+        if capture.state is CaptureState.SUCCEEDED
     )

@@ -1,0 +1,283 @@
+"""The command line: `antom-payments COMMAND --help` tells more; settings are ANTOM_PAYMENTS_*."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from antom_payments import app as processes
+from antom_payments import settings
+from antom_payments.client import CallFailed, terminal
+from antom_payments.demo import run_demo
+from antom_payments.dev import LocalPorts, run_dev
+from antom_payments.emulator import CaptureOrder
+from antom_payments.errors import ConfigurationError, PaymentsError
+from antom_payments.keygen import write_data_key, write_key_pair
+from antom_payments.store import migrate as migrate_store
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+cli = typer.Typer(
+    help="A gRPC payments microservice in front of Antom.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Address = Annotated[str, typer.Option(help="host:port of the gRPC server.")]
+MerchantAccount = Annotated[
+    str, typer.Option(help="Merchant account; not needed while only one is configured.")
+]
+_SERVER = "127.0.0.1:50051"
+
+
+def main() -> None:
+    """Run the command line; errors in words, without a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(130)
+    except (typer.Exit, SystemExit) as stop:
+        sys.exit(getattr(stop, "exit_code", getattr(stop, "code", 0)))
+    except ConfigurationError as error:
+        _fail(str(error), 2)
+    except (PaymentsError, CallFailed, RuntimeError, OSError) as error:
+        _fail(str(error), 1)
+    except Exception as error:
+        # click's usage errors know how to show themselves
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        sys.exit(getattr(error, "exit_code", 2))
+
+
+@cli.command()
+def serve() -> None:
+    """Run the gRPC server, until SIGTERM or Ctrl-C; then drain and end."""
+    _run(processes.serve(settings.load()))
+
+
+@cli.command()
+def notifications() -> None:
+    """Run the sidecar that takes Antom's notifications, until SIGTERM or Ctrl-C.
+
+    It needs no private key of the merchant, and calls nobody.
+    """
+    _run(processes.receive_notifications(settings.load()))
+
+
+@cli.command()
+def emulator(  # noqa: PLR0917 - typer's arguments are options by name
+    antom_private_key: Annotated[
+        Path, typer.Option(help="File with the key that Antom signs with.")
+    ],
+    merchant_public_key: Annotated[Path, typer.Option(help="File with the merchant's public key.")],
+    address: Annotated[str, typer.Option(help="Where it listens.")] = "127.0.0.1:8090",
+    client_id: Annotated[
+        str, typer.Option(help="The merchant's client id.")
+    ] = "SANDBOX_5X00000000000000",
+    notify_url: Annotated[str, typer.Option(help="For sessions that name no notify URL.")] = "",
+    clock_scale: Annotated[
+        float, typer.Option(help="How many times faster than ours Antom's time passes.")
+    ] = 1.0,
+    capture_order: Annotated[
+        CaptureOrder, typer.Option(help="Which of the two card notifications leaves first.")
+    ] = CaptureOrder.PAYMENT_FIRST,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; serves TLS.")] = None,
+    tls_private_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+) -> None:
+    """Run a local Antom for development, until SIGTERM or Ctrl-C.
+
+    A person plays the buyer: `curl -d '{"action": "approve"}' http://ADDRESS/emulator/buyer/ID`
+    with the payment_request_id. More in the package's documentation.
+    """
+    _run(
+        processes.emulate(
+            processes.EmulatorFiles(
+                antom_private_key=antom_private_key,
+                merchant_public_key=merchant_public_key,
+                client_id=client_id,
+                tls_certificate=tls_certificate,
+                tls_private_key=tls_private_key,
+            ),
+            address=address,
+            notify_url=notify_url,
+            clock_scale=clock_scale,
+            capture_order=capture_order,
+        )
+    )
+
+
+@cli.command()
+def dev(
+    folder: Annotated[Path, typer.Option(help="For the database and generated keys.")] = Path(
+        ".antom-payments"
+    ),
+    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 50051,
+    notification_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    emulator_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8090,
+) -> None:
+    """Run server, sidecar and a local Antom on embedded SQLite, and say how to call them."""
+    ports = LocalPorts(grpc_port, notification_port, 0, emulator_port)
+    _run(run_dev(folder, ports, say=_out.print))
+
+
+@cli.command()
+def demo() -> None:
+    """Take one card payment from session to captured, and show its events and traces."""
+    _run(run_demo(_out))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema up to date. Safe to run at any time, and several at once."""
+    loaded = settings.load()
+    processes.prepare_embedded_folder(loaded)
+    revision = asyncio.run(migrate_store(loaded.database_url.get_secret_value()))
+    _out.print(f"The schema is at revision {revision}.")
+
+
+@cli.command()
+def keygen(
+    folder: Annotated[Path, typer.Argument(help="Where the files are written.")],
+) -> None:
+    """Make the merchant's key pair and the data key. Never overwrites a key."""
+    private_file, public_file = write_key_pair(folder, "merchant")
+    data_key_file = write_data_key(folder)
+    _out.print(
+        f"{private_file}\n  the merchant's private key: ANTOM_PAYMENTS_MERCHANT_PRIVATE_KEY_FILE"
+    )
+    _out.print(
+        f"{public_file}\n  upload it in Antom's dashboard, which then shows Antom's public key"
+    )
+    _out.print(
+        f"{data_key_file}\n  encrypts stored sessions: ANTOM_PAYMENTS_DATA_KEY_FILE; keep it"
+    )
+
+
+@cli.command()
+def config(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show every setting and its value, without secrets; a wrong one is named."""
+    shown = settings.shown(settings.load())
+    if as_json:
+        _out.print_json(json.dumps(shown))
+    else:
+        table = Table("setting", "value", box=None)
+        for name, value in shown.items():
+            table.add_row(name, value)
+        _out.print(table)
+    for name, meant in settings.unknown_variables().items():
+        hint = f"; did you mean {meant}?" if meant else ""
+        _err.print(f"warning: there is no setting {name}{hint}")
+
+
+@cli.command("create-session")
+def create_session(  # noqa: PLR0917 - typer's arguments are options by name
+    payment_request_id: Annotated[
+        str, typer.Option(help="Your id of the payment; repeat it to retry.")
+    ],
+    amount: Annotated[
+        int, typer.Option(help="In the currency's smallest unit: 4200 is SGD 42.00.")
+    ],
+    currency: Annotated[str, typer.Option(help="ISO 4217.")],
+    order_id: Annotated[str, typer.Option(help="Your id of the order; else the payment's.")] = "",
+    description: Annotated[str, typer.Option(help="What is bought.")] = "Order",
+    buyer_id: Annotated[str, typer.Option(help="Your id of the buyer.")] = "buyer",
+    method: Annotated[str, typer.Option(help="CARD, ALIPAY_CN, GCASH …")] = "CARD",
+    manual_capture: Annotated[bool, typer.Option(help="Capture yourself later.")] = False,
+    redirect_url: Annotated[
+        str, typer.Option(help="Where the buyer returns to.")
+    ] = "https://example.com/",
+    merchant_account: MerchantAccount = "",
+    address: Address = _SERVER,
+) -> None:
+    """Create a payment session; prints the payment, its session and a cursor as JSON."""
+    wish = terminal.SessionWish(
+        payment_request_id=payment_request_id,
+        minor_units=amount,
+        currency_code=currency,
+        reference_order_id=order_id or payment_request_id,
+        order_description=description,
+        reference_buyer_id=buyer_id,
+        payment_method_type=method,
+        manual_capture=manual_capture,
+        payment_redirect_url=redirect_url,
+        merchant_account=merchant_account,
+    )
+    _out.print_json(asyncio.run(terminal.create_session(address, wish)))
+
+
+@cli.command("get-payment")
+def get_payment(
+    payment_request_id: Annotated[str, typer.Argument(help="Your id of the payment.")],
+    fresh: Annotated[bool, typer.Option(help="Ask Antom first.")] = False,
+    merchant_account: MerchantAccount = "",
+    address: Address = _SERVER,
+) -> None:
+    """Read one payment; prints it as JSON."""
+    answer = terminal.get_payment(address, merchant_account, payment_request_id, fresh=fresh)
+    _out.print_json(asyncio.run(answer))
+
+
+@cli.command()
+def watch(  # noqa: PLR0917 - typer's arguments are options by name
+    after: Annotated[str, typer.Option(help="Resume after this cursor.")] = "",
+    earliest: Annotated[bool, typer.Option(help="Begin with the oldest event kept.")] = False,
+    payment: Annotated[
+        list[str] | None, typer.Option(help="Only this payment; repeatable.")
+    ] = None,
+    merchant_account: Annotated[
+        list[str] | None, typer.Option(help="Only this merchant; repeatable.")
+    ] = None,
+    final: Annotated[bool, typer.Option(help="Only final states.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    address: Address = _SERVER,
+) -> None:
+    """Follow payment events as they are committed; resumes by itself. Ctrl-C ends it."""
+    wish = terminal.WatchWish(
+        after_cursor=after,
+        earliest=earliest,
+        payment_request_ids=tuple(payment or ()),
+        merchant_accounts=tuple(merchant_account or ()),
+        final_states_only=final,
+    )
+    _run(_watch(address, wish, as_json=as_json))
+
+
+async def _watch(address: str, wish: terminal.WatchWish, *, as_json: bool) -> None:
+    async for _, line in terminal.watched(address, wish, as_json=as_json):
+        print(line, flush=True)  # noqa: T201 - plain lines, for pipes
+
+
+def _run(work: Coroutine[Any, Any, int | None]) -> None:
+    """Run ``work`` on uvloop; Ctrl-C is a normal end."""
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner, contextlib.suppress(KeyboardInterrupt):
+        code = runner.run(work)
+        if code:
+            raise typer.Exit(code)
+
+
+def _fail(message: str, code: int) -> None:
+    _err.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

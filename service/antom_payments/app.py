@@ -1,0 +1,357 @@
+"""The composition root: settings in, a running process out, closed in reverse order.
+
+Each process is an asynchronous context manager, which tests enter with their own settings; `serve`,
+`receive_notifications` and `emulate` run one until SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from antom_payments import telemetry
+from antom_payments.antom import SessionPolicy, open_client
+from antom_payments.antom.endpoints import antom_origin, check_environment
+from antom_payments.antom.signing import (
+    Signer,
+    Verifier,
+    load_private_key,
+    load_public_key,
+    refuse_own_key,
+)
+from antom_payments.antom.wire import Budgets
+from antom_payments.emulator import CaptureOrder, EmulatorOptions, server_config
+from antom_payments.errors import ConfigurationError
+from antom_payments.event_stream import EventStream
+from antom_payments.grpc_api.convert import encode
+from antom_payments.grpc_api.health import Health, HealthOptions
+from antom_payments.grpc_api.limits import CallLimits
+from antom_payments.grpc_api.server import DrainOptions, GrpcOptions, GrpcServer
+from antom_payments.grpc_api.servicer import Deadlines
+from antom_payments.grpc_api.stream import StreamOptions
+from antom_payments.notifications import (
+    Counts,
+    HttpLimits,
+    NotificationApp,
+    Sender,
+    health_app,
+    notification_app,
+    serving,
+    uvicorn_config,
+)
+from antom_payments.service import Merchant, PaymentService
+from antom_payments.settings import Settings, secret_text, variable
+from antom_payments.store import DataCipher, PaymentStore, PoolOptions, migrate, open_store
+
+_STREAM_LIFE_SPREAD = 0.8
+_log = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorFiles:
+    """Keys of a local Antom."""
+
+    antom_private_key: Path
+    merchant_public_key: Path
+    client_id: str
+    tls_certificate: Path | None = None
+    tls_private_key: Path | None = None
+
+
+@contextlib.asynccontextmanager
+async def grpc_server(
+    settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncIterator[GrpcServer]:
+    """The gRPC server, serving while the block runs; leaving it drains.
+
+    Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
+    """
+    async with contextlib.AsyncExitStack() as parts:
+        store = await parts.enter_async_context(_store(settings, now, listens=True))
+        merchant = await parts.enter_async_context(_merchant(settings, now))
+        service = PaymentService(
+            store,
+            {merchant.merchant_account: merchant},
+            now=now,
+            call_budget_seconds=settings.antom_budget_seconds,
+            antom_in_flight=settings.antom_in_flight,
+        )
+        parts.push_async_callback(service.drain)
+        stream = EventStream(
+            store.log,
+            encode=encode,
+            ring_events=settings.stream_ring_events,
+            page_reads=max(1, settings.database_pool_size // 2),
+        )
+        await parts.enter_async_context(_running(stream.run()))
+        server = GrpcServer(
+            service, stream, check=store.ping, options=grpc_options(settings), now=now
+        )
+        yield await parts.enter_async_context(server)
+
+
+@contextlib.asynccontextmanager
+async def notification_receiver(
+    settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncIterator[tuple[NotificationApp, int]]:
+    """The sidecar, serving while the block runs; its application and its port.
+
+    Raises ConfigurationError, SchemaOutdated, StoreUnavailable, OSError for a taken address.
+    """
+    async with contextlib.AsyncExitStack() as parts:
+        store = await parts.enter_async_context(_store(settings, now, listens=False))
+        counts = Counts(telemetry.meter)
+        app = notification_app(
+            PaymentService(store, {}, now=now),
+            {settings.client_id: _sender(settings)},
+            path=settings.notification_path,
+            public_path=urlsplit(settings.notify_url).path,
+            clock=now,
+            max_in_flight=settings.notification_in_flight,
+            counts=counts,
+        )
+        await _serve_health(parts, settings, store)
+        config = uvicorn_config(app, limits=HttpLimits(), count_refusal=counts.malformed)
+        host, port = settings.notification_address
+        yield app, await parts.enter_async_context(serving(config, host=host, port=port))
+
+
+async def serve(settings: Settings) -> None:
+    """Run the gRPC server until it is told to stop."""
+    with _telemetry(settings, "antom-payments"):
+        stop = _stop_signal()
+        async with grpc_server(settings):
+            await stop.wait()
+
+
+async def receive_notifications(settings: Settings) -> None:
+    """Run the sidecar until it is told to stop; then refuse new work while balancers notice."""
+    with _telemetry(settings, "antom-payments-notifications"):
+        stop = _stop_signal()
+        async with notification_receiver(settings) as (app, port):
+            _log.info("notifications_serving", port=port, path=settings.notification_path)
+            await stop.wait()
+            await asyncio.sleep(settings.drain_delay_seconds)
+            await app.drain()
+
+
+async def emulate(
+    files: EmulatorFiles,
+    *,
+    address: str,
+    notify_url: str,
+    clock_scale: float,
+    capture_order: CaptureOrder,
+) -> None:
+    """Run a local Antom until it is told to stop. Raises ConfigurationError."""
+    close_telemetry = telemetry.configure(service_name="antom-emulator", log_format="console")
+    options = EmulatorOptions(
+        antom_private_key=load_private_key(
+            _text(files.antom_private_key), setting="--antom-private-key"
+        ),
+        merchant_public_keys={
+            files.client_id: [
+                load_public_key(_text(files.merchant_public_key), setting="--merchant-public-key")
+            ]
+        },
+        default_notify_url=notify_url,
+        clock_scale=clock_scale,
+        capture_order=capture_order,
+    )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigurationError("--address", "expected host:port, as in 127.0.0.1:8090")
+    config = server_config(
+        options,
+        host=host.strip("[]"),
+        port=int(port),
+        certificate_file=files.tls_certificate,
+        private_key_file=files.tls_private_key,
+    )
+    try:
+        await uvicorn.Server(config).serve()
+    finally:
+        close_telemetry()
+
+
+def grpc_options(settings: Settings) -> GrpcOptions:
+    """The gRPC server's options, from the settings."""
+    life = settings.stream_life_seconds
+    return GrpcOptions(
+        address=str(settings.grpc_address),
+        reflection=settings.grpc_reflection,
+        limits=CallLimits(
+            streams=settings.grpc_streams,
+            streams_per_peer=settings.grpc_streams_per_peer,
+            unary=settings.grpc_unary_in_flight,
+        ),
+        deadlines=Deadlines(unary_seconds=settings.grpc_unary_timeout_seconds),
+        streams=replace(
+            StreamOptions(),
+            checkpoint_seconds=settings.stream_checkpoint_seconds,
+            write_timeout_seconds=settings.stream_write_timeout_seconds,
+            lifetime_seconds=(_STREAM_LIFE_SPREAD * life, life),
+        ),
+        drain=DrainOptions(
+            endpoint_delay_seconds=settings.drain_delay_seconds,
+            spread_seconds=min(3.0, settings.drain_grace_seconds / 2),
+            grace_seconds=settings.drain_grace_seconds,
+        ),
+    )
+
+
+def prepare_embedded_folder(settings: Settings) -> None:
+    """Make the folder of an embedded SQLite database."""
+    url = settings.database_url.get_secret_value()
+    if url.startswith("sqlite"):
+        Path(url.partition(":///")[2]).absolute().parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _store(
+    settings: Settings, now: Callable[[], datetime], *, listens: bool
+) -> AsyncIterator[PaymentStore]:
+    """The store; an embedded database is made and migrated first."""
+    url = settings.database_url.get_secret_value()
+    cipher = DataCipher(secret_text(settings.data_key_file, "data_key_file"))
+    if url.startswith("sqlite"):
+        prepare_embedded_folder(settings)
+        await migrate(url)
+    pool = PoolOptions(
+        size=settings.database_pool_size,
+        timeout_seconds=settings.database_pool_timeout_seconds,
+        statement_cache_size=settings.database_statement_cache_size,
+    )
+    async with open_store(url, cipher=cipher, now=now, pool=pool, listens=listens) as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def _merchant(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Merchant]:
+    """The configured merchant, with its way to Antom."""
+    _require_client_id(settings)
+    check_environment(
+        settings.client_id,
+        sandbox={"sandbox": True, "production": False}.get(settings.antom_environment),
+        setting=variable("client_id"),
+    )
+    private_key = load_private_key(
+        secret_text(settings.merchant_private_key_file, "merchant_private_key_file"),
+        setting=variable("merchant_private_key_file"),
+    )
+    public_keys = _antom_keys(settings)
+    refuse_own_key(private_key, public_keys, setting=variable("antom_public_key_files"))
+    _require_notify_url(settings)
+    budgets = Budgets(
+        connect=settings.antom_connect_timeout_seconds,
+        read=settings.antom_read_timeout_seconds,
+        total=settings.antom_budget_seconds,
+    )
+    try:
+        signer = Signer(private_key, settings.client_id, settings.antom_key_version)
+    except ValueError as error:
+        raise ConfigurationError(variable("client_id"), str(error)) from None
+    origin = antom_origin(settings.antom_url, setting=variable("antom_url"))
+    policy = SessionPolicy(
+        notify_url=settings.notify_url,
+        refuse_chinese=settings.refuse_chinese_characters,
+        require_authorization_for_card=settings.require_authorization_for_card,
+    )
+    async with open_client(
+        origin, signer, Verifier(public_keys), budgets=budgets, now=now
+    ) as antom:
+        yield Merchant(settings.merchant_account, antom, policy)
+
+
+def _sender(settings: Settings) -> Sender:
+    """Whose notifications are taken, and what verifies them."""
+    _require_client_id(settings)
+    return Sender(settings.merchant_account, Verifier(_antom_keys(settings)))
+
+
+def _antom_keys(settings: Settings) -> list[RSAPublicKey]:
+    setting = variable("antom_public_key_files")
+    if not settings.antom_public_key_files:
+        raise ConfigurationError(setting, "expected at least one file with Antom's public key")
+    return [
+        load_public_key(secret_text(path, "antom_public_key_files"), setting=setting)
+        for path in settings.antom_public_key_files
+    ]
+
+
+def _require_client_id(settings: Settings) -> None:
+    if not settings.client_id:
+        raise ConfigurationError(variable("client_id"), "expected Antom's client id, is not set")
+
+
+def _require_notify_url(settings: Settings) -> None:
+    """Without a notify URL Antom tells nothing (antom-api 3.1)."""
+    parts = urlsplit(settings.notify_url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query:
+        raise ConfigurationError(
+            variable("notify_url"),
+            "expected the sidecar's public URL without a query, as in https://pay.example/antom/notify",
+        )
+
+
+async def _serve_health(
+    parts: contextlib.AsyncExitStack, settings: Settings, store: PaymentStore
+) -> None:
+    """Liveness and readiness of the sidecar on a listener of their own, when one is set."""
+    if settings.notification_health_address is None:
+        return
+    health = Health(store.ping, HealthOptions())
+    await parts.enter_async_context(_running(health.follow()))
+    config = uvicorn_config(
+        health_app(lambda: health.is_ready), limits=HttpLimits(), count_refusal=lambda _: None
+    )
+    host, port = settings.notification_health_address
+    await parts.enter_async_context(serving(config, host=host, port=port))
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``work`` beside the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.contextmanager
+def _telemetry(settings: Settings, service_name: str) -> Iterator[None]:
+    close = telemetry.configure(
+        service_name=service_name, log_level=settings.log_level, log_format=settings.log_format
+    )
+    try:
+        yield
+    finally:
+        close()
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(str(path), f"cannot be read: {error}") from None

@@ -1,0 +1,60 @@
+"""Makes key files: the merchant's RSA pair for Antom's dashboard, and the data key."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from antom_payments.errors import ConfigurationError
+from antom_payments.store import new_data_key
+
+_BITS = 2048
+"""Antom's key length (antom-api 1.6)."""
+
+
+def write_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
+    """Write `NAME_private_key.txt` and `NAME_public_key.txt`, as Antom's dashboard has them.
+
+    Bare base64 on one line: PKCS#8 for the private key, SubjectPublicKeyInfo for the public one
+    (antom-api 1.7). Raises ConfigurationError when a file is there already: keys are never
+    overwritten.
+    """
+    private_key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
+    private_text = base64.b64encode(
+        private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    ).decode()
+    public_text = base64.b64encode(
+        private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).decode()
+    private_file = _write(folder / f"{name}_private_key.txt", private_text)
+    public_file = _write(folder / f"{name}_public_key.txt", public_text)
+    return private_file, public_file
+
+
+def write_data_key(folder: Path) -> Path:
+    """Write `data_key.txt`, the key that encrypts sessions and raw notifications.
+
+    Raises ConfigurationError when the file is there already.
+    """
+    return _write(folder / "data_key.txt", new_data_key())
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file that only its owner can read, never over another one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        raise ConfigurationError(
+            str(path), "is there already, and keys are never overwritten"
+        ) from None
+    path.write_text(text + "\n", encoding="ascii")
+    return path

@@ -1,0 +1,340 @@
+"""PaymentService: one method per use case; owns the order of steps.
+
+    create_session      intent stored → Antom asked → answer stored
+    get_payment         read, or inquire first
+    apply_notification  fact and notification stored, one event
+
+A call that has left for Antom is never abandoned: it runs in a task of its own, so that a caller
+that cancels or runs out of time does not leave a session behind that nobody recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from antom_payments import telemetry
+from antom_payments.antom import AntomClient, SessionPolicy, session_body
+from antom_payments.errors import (
+    AntomError,
+    AntomRefused,
+    DeadlineExceeded,
+    LimitReached,
+    MerchantNotFound,
+    OutcomeUnknown,
+    PaymentNotFound,
+    StoreUnavailable,
+)
+from antom_payments.payment import EventType, Fact, Notification, Payment
+from antom_payments.session import Session, SessionRequest
+from antom_payments.store import Applied, AppliedOutcome, Member, PaymentStore, SessionClaim
+
+T = TypeVar("T")
+
+_LEASE_MARGIN_SECONDS = 5.0
+"""A lease outlives the longest call by this much (design: call budget + 5 s)."""
+_SHARED_INQUIRY_SECONDS = 1.0
+"""Callers that want a fresh read share one inquiry per payment within this time."""
+_KEEP_ANSWER_SECONDS = 60.0
+"""How long an answer of Antom is held in memory while the database cannot take it."""
+
+_ALARMING = frozenset({EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION})
+
+_log = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and which merchants it may touch; None means all."""
+
+    name: str
+    merchant_accounts: frozenset[str] | None = None
+
+    def may_touch(self, merchant_account: str) -> bool:
+        """Whether the merchant is the caller's."""
+        return self.merchant_accounts is None or merchant_account in self.merchant_accounts
+
+
+EVERYONE = Caller("anyone")
+"""The caller while there is no authentication: everything, on a network that is trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """A merchant account: how to ask Antom for it, and what its sessions must look like."""
+
+    merchant_account: str
+    antom: AntomClient
+    policy: SessionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentKey:
+    """One of a payment's ids."""
+
+    merchant_account: str = ""
+    payment_request_id: str = ""
+    payment_id: str = ""
+    reference_order_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAnswer:
+    """A payment and its live session; no session once the payment is over."""
+
+    payment: Payment
+    session: Session | None
+
+
+class PaymentService:
+    """The use cases, over a store and Antom.
+
+    Args:
+        store: payments and their event log.
+        merchants: by merchant account; empty in a process that never asks Antom.
+        now: the wall clock, aware UTC.
+        call_budget_seconds: longest one call to Antom may take, retries included.
+        antom_in_flight: most calls to Antom at one time.
+    """
+
+    def __init__(
+        self,
+        store: PaymentStore,
+        merchants: Mapping[str, Merchant],
+        *,
+        now: Callable[[], datetime],
+        call_budget_seconds: float = 20.0,
+        antom_in_flight: int = 64,
+    ) -> None:
+        self._store = store
+        self._merchants = merchants
+        self._now = now
+        self._call_budget_seconds = call_budget_seconds
+        self._antom_in_flight = antom_in_flight
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._inquiries: dict[tuple[str, str], tuple[float, asyncio.Task[Payment]]] = {}
+
+    async def create_session(
+        self, caller: Caller, request: SessionRequest, *, budget_seconds: float
+    ) -> SessionAnswer:
+        """Create a payment and its session, or find those that an earlier call made.
+
+        Raises:
+            InvalidRequest: Antom would certainly refuse it; nothing was stored or sent.
+            PaymentRequestIdReused, SessionInFlight: see the store's begin_session.
+            AntomRefused, NewPaymentRequestIdNeeded: definite; a new id is needed.
+            OutcomeUnknown, AntomUnavailable, AntomUntrusted, DeadlineExceeded: repeat with the
+                same id.
+        """
+        merchant = self._merchant(caller, request.merchant_account)
+        now = self._now()
+        body = session_body(request, policy=merchant.policy, now=now)
+        intent = _intent(request, merchant.merchant_account, now)
+        if len(self._calls) >= self._antom_in_flight:
+            raise LimitReached("antom_in_flight")
+        claim = await self._store.begin_session(
+            intent, body, lease_seconds=self._call_budget_seconds + _LEASE_MARGIN_SECONDS
+        )
+        if not claim.lease_token:
+            return SessionAnswer(claim.payment, claim.session)
+        call = self._start(self._ask_for_session(merchant, claim))
+        return await self._within(call, budget_seconds)
+
+    async def get_payment(
+        self, caller: Caller, key: PaymentKey, *, fresh: bool, budget_seconds: float
+    ) -> Payment:
+        """Read a payment; ``fresh`` asks Antom first and stores what it says.
+
+        Raises PaymentNotFound, and for a fresh read what the inquiry raises.
+        """
+        merchant_account = self._merchant(caller, key.merchant_account).merchant_account
+        payment = await self._store.payment(
+            merchant_account,
+            payment_request_id=key.payment_request_id,
+            payment_id=key.payment_id,
+            reference_order_id=key.reference_order_id,
+        )
+        if payment is None:
+            raise PaymentNotFound
+        if not fresh:
+            return payment
+        return await self._within(self._shared_inquiry(payment), budget_seconds)
+
+    async def apply_notification(
+        self, notification: Notification, fact: Fact | None, not_understood: str = ""
+    ) -> Applied:
+        """Store a verified notification and what it tells; committed when this returns.
+
+        With ``not_understood`` set, which is the reason, it is quarantined; nothing follows but,
+        for a fact that is known already, a duplicate. Raises StoreUnavailable.
+        """
+        [applied] = await self._store.apply([Member(fact, notification, not_understood)])
+        return applied
+
+    def scope(self, caller: Caller, wanted: Collection[str]) -> frozenset[str] | None:
+        """The merchants whose events a caller gets: those wanted, within those it may touch.
+
+        None means all. Raises MerchantNotFound for one that is not configured or not the caller's.
+        """
+        for merchant_account in wanted:
+            self._merchant(caller, merchant_account)
+        return frozenset(wanted) or caller.merchant_accounts
+
+    async def drain(self) -> None:
+        """Wait until every call that left for Antom has been recorded."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+
+    def _merchant(self, caller: Caller, merchant_account: str) -> Merchant:
+        """The merchant by name; empty is the only one configured that the caller may touch."""
+        if merchant_account:
+            merchant = self._merchants.get(merchant_account)
+            if merchant is None or not caller.may_touch(merchant_account):
+                raise MerchantNotFound(merchant_account)
+            return merchant
+        mine = [
+            merchant
+            for merchant in self._merchants.values()
+            if caller.may_touch(merchant.merchant_account)
+        ]
+        if len(mine) != 1:
+            raise MerchantNotFound("")
+        return mine[0]
+
+    async def _ask_for_session(self, merchant: Merchant, claim: SessionClaim) -> SessionAnswer:
+        """Ask Antom under the lease, and store whatever it says."""
+        try:
+            session = await merchant.antom.create_payment_session(
+                claim.request, budget_seconds=self._call_budget_seconds
+            )
+        except AntomRefused as refusal:
+            return await self._refused(merchant, claim, refusal)
+        except AntomError:
+            await _kept(lambda: self._store.release_session(claim))
+            raise
+        payment = await _kept(lambda: self._store.confirm_session(claim, session))
+        return SessionAnswer(payment, session)
+
+    async def _refused(
+        self, merchant: Merchant, claim: SessionClaim, refusal: AntomRefused
+    ) -> SessionAnswer:
+        """Conclude from a refusal, when it is proof.
+
+        After a send whose outcome is unknown, the refusal may be about the repetition only: Antom
+        is asked what it has first.
+        """
+        if claim.was_sent_before or refusal.was_sent_before:
+            try:
+                payment = await self._inquire(merchant, claim.payment)
+            except AntomError as error:
+                await _kept(lambda: self._store.release_session(claim))
+                raise OutcomeUnknown(refusal.result_code) from error
+            if payment.version > claim.payment.version:
+                await _kept(lambda: self._store.release_session(claim))
+                return SessionAnswer(payment, None)
+        await _kept(lambda: self._store.refuse_session(claim, refusal.result_code))
+        raise refusal
+
+    def _shared_inquiry(self, payment: Payment) -> asyncio.Task[Payment]:
+        """The inquiry that callers of the same second share."""
+        now = time.monotonic()
+        for key, (since, _) in list(self._inquiries.items()):
+            if now - since >= _SHARED_INQUIRY_SECONDS:
+                del self._inquiries[key]
+        key = (payment.merchant_account, payment.payment_request_id)
+        if key not in self._inquiries:
+            merchant = self._merchants[payment.merchant_account]
+            self._inquiries[key] = (now, self._start(self._inquire(merchant, payment)))
+        return self._inquiries[key][1]
+
+    async def _inquire(self, merchant: Merchant, payment: Payment) -> Payment:
+        """Ask Antom about a payment, and store the facts it tells; the payment after them."""
+        answer = await merchant.antom.inquire_payment(
+            payment_request_id=payment.payment_request_id,
+            merchant_account=payment.merchant_account,
+            budget_seconds=self._call_budget_seconds,
+        )
+        if answer.facts:
+            members = [Member(fact) for fact in answer.facts]
+            for applied in await _kept(lambda: self._store.apply(members)):
+                _alert(applied)
+        found = await self._store.payment(
+            payment.merchant_account, payment_request_id=payment.payment_request_id
+        )
+        return found or payment
+
+    async def _within(self, task: asyncio.Task[T], budget_seconds: float) -> T:
+        """Wait for ``task`` as long as the caller does; it goes on in any case."""
+        done, _ = await asyncio.wait({task}, timeout=budget_seconds)
+        if not done:
+            raise DeadlineExceeded
+        return task.result()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; nobody may be waiting any more
+
+
+async def _kept(write: Callable[[], Awaitable[T]]) -> T:
+    """Write what Antom answered, again and again while the database is away.
+
+    Raises StoreUnavailable after `_KEEP_ANSWER_SECONDS`: the lease is long over then, and the
+    caller's repetition finds the answer at Antom.
+    """
+    give_up = time.monotonic() + _KEEP_ANSWER_SECONDS
+    pause = 0.1
+    while True:
+        try:
+            return await write()
+        except StoreUnavailable:
+            if time.monotonic() >= give_up:
+                raise
+            await asyncio.sleep(random.uniform(0, pause))
+            pause = min(pause * 2, 5.0)
+
+
+def _intent(request: SessionRequest, merchant_account: str, now: datetime) -> Payment:
+    """The payment in CREATING, as it is stored before Antom is called."""
+    return Payment(
+        merchant_account=merchant_account,
+        payment_request_id=request.payment_request_id,
+        amount=request.payment_amount,
+        reference_order_id=request.order.reference_order_id,
+        payment_method_type=request.payment_method.payment_method_type,
+        capture_mode=request.capture_mode,
+        # Never because the method is called CARD: only what the request said (design 7).
+        capture_expected=bool(request.is_authorization),
+        create_time=now,
+        update_time=now,
+        metadata=dict(request.metadata),
+        traceparent=telemetry.current_traceparent(),
+    )
+
+
+def _alert(applied: Applied) -> None:
+    """Tell operators of inquiry news that needs a person's look. Ids only."""
+    event = applied.event
+    is_new = applied.outcome is AppliedOutcome.APPLIED
+    if event and (
+        (is_new and event.type in _ALARMING) or applied.outcome is AppliedOutcome.CONFLICT
+    ):
+        _log.error(
+            "inquiry_contradicts",
+            outcome=applied.outcome.value,
+            event_type=event.type.value,
+            merchant_account=event.payment.merchant_account,
+            payment_request_id=event.payment.payment_request_id,
+            event_id=event.event_id,
+        )

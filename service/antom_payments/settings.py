@@ -1,0 +1,229 @@
+"""All that an operator can set, from the environment variables `ANTOM_PAYMENTS_*`.
+
+Read once, by the composition root and the command line. The docstrings below are the README's
+table, word for word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import (
+    BeforeValidator,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from antom_payments.errors import ConfigurationError
+
+PREFIX = "ANTOM_PAYMENTS_"
+EMBEDDED_DATABASE_URL = "sqlite:///.antom-payments/payments.db"
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _address(value: object) -> object:
+    if isinstance(value, Address):
+        return value
+    host, colon, port = str(value).rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535 or not host:
+        raise ValueError("expected host:port, as in 127.0.0.1:50051 or [::]:50051")
+    return Address(host.strip("[]"), int(port))
+
+
+def _paths(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(Path(part.strip()) for part in value.split(",") if part.strip())
+    return value
+
+
+ServerAddress = Annotated[Address, BeforeValidator(_address), NoDecode]
+
+
+class Settings(BaseSettings):
+    """All that an operator can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+    )
+
+    database_url: SecretStr = SecretStr(EMBEDDED_DATABASE_URL)
+    """Database: `postgresql://user:password@host/name`, or `sqlite:///file` for one host."""
+    database_pool_size: PositiveInt = 8
+    """Most connections of one process to the database."""
+    database_pool_timeout_seconds: PositiveFloat = 2.0
+    """Longest wait for a free connection; after it the call fails with UNAVAILABLE."""
+    database_statement_cache_size: int = 100
+    """Prepared statements kept per connection; 0 behind PgBouncer in transaction mode."""
+    data_key_file: Path | None = None
+    """File with the keys that encrypt sessions and raw notifications, newest first (`keygen`)."""
+
+    merchant_account: str = "default"
+    """Name of the merchant in requests, events and filters."""
+    client_id: str = ""
+    """Antom's client id; one that begins with SANDBOX_ uses Antom's sandbox."""
+    antom_environment: Literal["any", "production", "sandbox"] = "any"
+    """Refuses to start when the client id is of the other environment."""
+    antom_url: str = "https://open-sea-global.alipay.com"
+    """Antom's origin for the merchant's region; `http://` on loopback only."""
+    antom_key_version: str = "1"
+    """`keyVersion` sent with signatures."""
+    merchant_private_key_file: Path | None = None
+    """File with the merchant's private key: bare base64 or PEM. Not for the sidecar."""
+    antom_public_key_files: Annotated[tuple[Path, ...], BeforeValidator(_paths), NoDecode] = ()
+    """Files with Antom's public keys, separated by commas: the new and the previous one."""
+    notify_url: str = ""
+    """URL that Antom sends notifications to: the public address of the sidecar."""
+    refuse_chinese_characters: bool = True
+    """Refuse Chinese characters in ids, order description and goods: some methods break on them."""
+    require_authorization_for_card: bool = True
+    """Refuse CARD without `is_authorization`: it would be money taken without a capture event."""
+    antom_connect_timeout_seconds: PositiveFloat = 5.0
+    """Longest wait for a connection to Antom."""
+    antom_read_timeout_seconds: PositiveFloat = 15.0
+    """Longest silence of Antom within an answer."""
+    antom_budget_seconds: PositiveFloat = 20.0
+    """Longest a call to Antom may take, with its retries."""
+    antom_in_flight: PositiveInt = 64
+    """Most calls to Antom at one time."""
+
+    grpc_address: ServerAddress = Address("127.0.0.1", 50051)
+    """Where the gRPC server listens. There is no authentication yet: keep it inside."""
+    grpc_reflection: bool = False
+    """Offer gRPC server reflection."""
+    grpc_unary_in_flight: PositiveInt = 256
+    """Most unary calls at one time; more get RESOURCE_EXHAUSTED."""
+    grpc_unary_timeout_seconds: PositiveFloat = 30.0
+    """Longest a unary call may take, whatever deadline the caller sets."""
+    grpc_streams: PositiveInt = 2000
+    """Most event streams at one time."""
+    grpc_streams_per_peer: PositiveInt = 50
+    """Most event streams of one client address."""
+    stream_checkpoint_seconds: PositiveFloat = 15.0
+    """A stream says at least this often how far it is."""
+    stream_life_seconds: PositiveFloat = 900.0
+    """Longest a stream lives before it is ended with ABORTED; shortened at random by a fifth."""
+    stream_write_timeout_seconds: PositiveFloat = 30.0
+    """A subscriber that reads nothing for so long is let go with RESOURCE_EXHAUSTED."""
+    stream_ring_events: PositiveInt = 10_000
+    """Newest events kept in memory; older ones are read from the database."""
+    drain_delay_seconds: NonNegativeFloat = 5.0
+    """Between SIGTERM and refusing new calls, while load balancers take notice."""
+    drain_grace_seconds: PositiveFloat = 30.0
+    """How long calls under way may take to end after that."""
+
+    notification_address: ServerAddress = Address("127.0.0.1", 8080)
+    """Where the sidecar listens for Antom's notifications."""
+    notification_path: str = "/antom/notify"
+    """Path of the notify URL as Antom calls it: it is part of what is signed."""
+    notification_in_flight: PositiveInt = 64
+    """Most notifications at one time; more get 503, and Antom resends them."""
+    notification_health_address: Annotated[
+        Address | None, BeforeValidator(lambda value: _address(value) if value else None), NoDecode
+    ] = None
+    """Where the sidecar answers /livez and /readyz; unset is nowhere."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level of log lines."""
+    log_format: Literal["json", "console"] = "json"
+    """JSON lines, or text for people."""
+
+    @field_validator("notification_path")
+    @classmethod
+    def _path_is_absolute(cls, value: str) -> str:
+        if not value.startswith("/") or "?" in value or "#" in value or " " in value:
+            raise ValueError("expected a path without query, as in /antom/notify")
+        return value
+
+
+def load(**overrides: object) -> Settings:
+    """Read the settings; ``overrides`` win over the environment.
+
+    Raises ConfigurationError for the first wrong one, naming the variable and what was expected.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_context=False, include_url=False)[0]
+        name = str(first["loc"][0])
+        expected = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(variable(name), expected) from None
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field.removeprefix(PREFIX.lower()).upper()
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """Every variable and its value, without secrets: passwords are masked, keys are only paths."""
+    values = {}
+    for field in Settings.model_fields:
+        value = getattr(settings, field)
+        if isinstance(value, SecretStr):
+            text = _without_password(value.get_secret_value())
+        elif isinstance(value, tuple) and not isinstance(value, Address):
+            text = ",".join(str(part) for part in value)
+        else:
+            text = "" if value is None else str(value)
+        values[variable(field)] = text
+    return values
+
+
+def secret_text(path: Path | None, setting: str) -> str:
+    """The text of a key file.
+
+    Raises ConfigurationError when it is not set or cannot be read.
+    """
+    if path is None:
+        raise ConfigurationError(variable(setting), "expected the path of a file, is not set")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigurationError(
+            variable(setting), f"expected a readable file at {path}: {reason}"
+        ) from None
+
+
+def _without_password(url: str) -> str:
+    scheme, colon, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not at:
+        return url
+    user = credentials.partition(":")[0]
+    return f"{scheme}{colon}{user}:***@{host}" if ":" in credentials else url
+
+
+def unknown_variables() -> dict[str, str]:
+    """Variables with our prefix that no setting reads, and the setting that was likely meant.
+
+    A warning, never an error: Kubernetes sets variables of that form for a Service of our name.
+    """
+    known = [variable(field) for field in Settings.model_fields]
+    strangers = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), "")
+        for name in strangers
+    }

@@ -1,0 +1,166 @@
+"""PaymentStore: payments and their event log; each write is one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from sqlalchemy import select, text
+
+from antom_payments.payment import Payment
+from antom_payments.session import Session
+from antom_payments.store.batch import Applied, Member
+from antom_payments.store.database import Database, PoolOptions, in_our_words
+from antom_payments.store.facts import apply_members
+from antom_payments.store.hints import Hints
+from antom_payments.store.log import EventLog, read_identity
+from antom_payments.store.private_data import DataCipher
+from antom_payments.store.rows import payment_from_row
+from antom_payments.store.schema import refuse_old_schema
+from antom_payments.store.sessions import SessionClaim, Sessions
+from antom_payments.store.tables import payments
+
+
+class PaymentStore:
+    """Payments, their private data and their event log.
+
+    Every method raises StoreUnavailable when the database cannot be used. Writes are committed when
+    they return: with PostgreSQL's synchronous_commit and SQLite's synchronous FULL, to disk.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        log: EventLog,
+        hints: Hints,
+        *,
+        cipher: DataCipher,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.log = log
+        self._hints = hints
+        self._database = database
+        self._cipher = cipher
+        self._now = now
+        self._sessions = Sessions(cipher, now)
+
+    async def payment(
+        self,
+        merchant_account: str,
+        *,
+        payment_request_id: str = "",
+        payment_id: str = "",
+        reference_order_id: str = "",
+    ) -> Payment | None:
+        """Find a payment by one of its ids; of several with the same order, the newest."""
+        wanted = select(payments).where(payments.c.merchant_account == merchant_account)
+        if payment_request_id:
+            wanted = wanted.where(payments.c.payment_request_id == payment_request_id)
+        elif payment_id:
+            wanted = wanted.where(payments.c.payment_id == payment_id)
+        else:
+            wanted = wanted.where(payments.c.reference_order_id == reference_order_id)
+        wanted = wanted.order_by(
+            payments.c.create_time.desc(), payments.c.payment_request_id.desc()
+        ).limit(1)
+        async with self._database.read() as connection:
+            row = (await connection.execute(wanted)).mappings().one_or_none()
+        return None if row is None else payment_from_row(row)
+
+    async def begin_session(
+        self, intent: Payment, request: bytes, *, lease_seconds: float
+    ) -> SessionClaim:
+        """Store the intent to create a session, or find what became of an earlier one.
+
+        ``intent`` is the payment in CREATING, ``request`` Antom's request body, which is kept
+        encrypted and sent again by later calls. For ``lease_seconds`` nobody else asks Antom for
+        this payment.
+
+        Raises:
+            PaymentRequestIdReused: the id belongs to another payment.
+            SessionInFlight: somebody else holds the lease.
+        """
+        token = str(uuid.uuid4())
+        return await self._database.write(
+            lambda connection: self._sessions.begin(
+                connection, intent, request, token, lease_seconds
+            )
+        )
+
+    async def confirm_session(self, claim: SessionClaim, session: Session) -> Payment:
+        """Store Antom's session and its event; the payment after it."""
+        payment, appended = await self._database.write(
+            lambda connection: self._sessions.confirm(connection, claim, session)
+        )
+        if appended:
+            self._tell_readers()
+        return payment
+
+    async def refuse_session(self, claim: SessionClaim, result_code: str) -> Payment:
+        """Store Antom's definite refusal and its event; the payment after it."""
+        payment, appended = await self._database.write(
+            lambda connection: self._sessions.refuse(connection, claim, result_code)
+        )
+        if appended:
+            self._tell_readers()
+        return payment
+
+    async def release_session(self, claim: SessionClaim) -> None:
+        """Give the lease back without an answer: the next call may ask Antom again."""
+        await self._database.write(lambda connection: self._sessions.release(connection, claim))
+
+    async def apply(self, members: Sequence[Member]) -> list[Applied]:
+        """Apply facts and keep their notifications, in one transaction; one answer each, in order.
+
+        Committed when it returns. Repeating it is harmless: known facts are duplicates.
+        """
+        answers = await self._database.write(
+            lambda connection: apply_members(
+                connection, members, cipher=self._cipher, now=self._now
+            )
+        )
+        self._tell_readers()
+        return answers
+
+    def _tell_readers(self) -> None:
+        """Hint, after the commit, that the log may have grown."""
+        self.log.hint()
+        self._hints.send()
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life; StoreUnavailable when there is none."""
+        async with self._database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def open_store(
+    database_url: str,
+    *,
+    cipher: DataCipher,
+    now: Callable[[], datetime],
+    pool: PoolOptions | None = None,
+    listens: bool = False,
+) -> AsyncIterator[PaymentStore]:
+    """Open the store on a migrated database.
+
+    With ``listens``, hints of other processes wake this one's readers before their next poll.
+
+    Raises:
+        SchemaOutdated: the database needs `antom-payments migrate`.
+        StoreUnavailable: the database cannot be reached.
+    """
+    database = Database(database_url, pool)
+    try:
+        with in_our_words():
+            async with database.engine.connect() as connection:
+                await refuse_old_schema(connection)
+                log_id, cursor_key = await read_identity(connection)
+        log = EventLog(database, log_id, cursor_key)
+        hints = Hints(database)
+        async with hints.running(log.hint if listens else None):
+            yield PaymentStore(database, log, hints, cipher=cipher, now=now)
+    finally:
+        await database.dispose()
