@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,15 +199,16 @@ async def _ready(name: str, process: asyncio.subprocess.Process, ports: LocalPor
 
     Raises RuntimeError when it ends first, or is not ready in time.
     """
-    asks = {
+    asks: dict[str, Callable[[], Awaitable[bool]]] = {
         "server": lambda: _serves(f"127.0.0.1:{ports.grpc}"),
         "sidecar": lambda: _answers(f"http://127.0.0.1:{ports.health}/readyz"),
         "emulator": lambda: _answers(f"http://127.0.0.1:{ports.emulator}/emulator/health"),
-    }[name]
+    }
+    is_ready = asks[name]
     try:
         async with asyncio.timeout(_START_SECONDS):
             while process.returncode is None:
-                if await asks():
+                if await is_ready():
                     return
                 await asyncio.sleep(0.05)
     except TimeoutError:
@@ -218,7 +219,7 @@ async def _ready(name: str, process: asyncio.subprocess.Process, ports: LocalPor
 async def _serves(address: str) -> bool:
     async with grpc.aio.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service="readiness")
-        stub: Any = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(request, timeout=1)
         except grpc.aio.AioRpcError:

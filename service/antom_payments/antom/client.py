@@ -1,0 +1,316 @@
+"""Asks Antom: signs, sends, verifies before parsing, and repeats what may be repeated.
+
+What becomes of a call, by what came back (antom-api 1.8, 5):
+
+    nothing was sent                         AntomUnavailable    repeated
+    timeout, cut, garbage, not HTTP 200      OutcomeUnknown      repeated
+    result U, signed or not                  OutcomeUnknown      repeated
+    signed S that cannot be understood       OutcomeUnknown
+    signed F                                 AntomRefused, or NewPaymentRequestIdNeeded
+    signed F about our key or client id      AntomUntrusted
+    unsigned F or S, half signed, badly
+      signed, another client id or payment   AntomUntrusted
+
+Only a signed answer concludes anything. OutcomeUnknown, AntomUnavailable and AntomUntrusted leave
+the payment as it was: whoever asked repeats with the same id, or inquires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from antom_payments import telemetry
+from antom_payments.antom.endpoints import Operation, operation_path
+from antom_payments.antom.messages import (
+    InquiryAnswer,
+    NotUnderstood,
+    inquiry_body,
+    is_about,
+    parse_inquiry,
+    parse_session,
+    read_message,
+)
+from antom_payments.antom.messages.inquiry import ORDER_NOT_EXIST
+from antom_payments.antom.messages.reading import JsonObject, Result, ResultStatus
+from antom_payments.antom.signing import SignatureInvalid, Signer, Verifier
+from antom_payments.antom.wire import Answer, Budgets, Wire, WireFailure, open_wire
+from antom_payments.errors import (
+    AntomError,
+    AntomRefused,
+    AntomUnavailable,
+    AntomUntrusted,
+    NewPaymentRequestIdNeeded,
+    OutcomeUnknown,
+)
+from antom_payments.session import Session
+
+MAX_ATTEMPTS = 5
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
+_SHORTEST_ATTEMPT_SECONDS = 0.05
+
+# Antom does not accept who we are: nothing is said about the payment, and operators must act.
+_NOT_ACCEPTED = frozenset(
+    {"INVALID_SIGNATURE", "SIGNATURE_INVALID", "KEY_NOT_FOUND", "CLIENT_INVALID"}
+)
+# The id belongs to an order that is over, or to another payment (antom-api 5.2 pay, 5.6).
+_ID_USED_UP = frozenset({"ORDER_IS_CLOSED", "ORDER_IS_CANCELED", "REPEAT_REQ_INCONSISTENT"})
+
+_log = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A verified answer."""
+
+    result: Result
+    message: JsonObject
+    was_sent_before: bool = False
+    """Whether an earlier attempt of the same call left its outcome unknown."""
+
+
+class AntomClient:
+    """One merchant's way to Antom: one client id, one pair of keys, a pool of connections.
+
+    Args:
+        wire: connections to Antom's origin.
+        signer: signs as the merchant's client id.
+        verifier: knows Antom's public keys.
+        now: the wall clock, aware; it dates requests.
+        sleep: waits that many seconds before a repetition.
+        jitter: a random number of seconds between its two arguments.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        signer: Signer,
+        verifier: Verifier,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._wire = wire
+        self._signer = signer
+        self._verifier = verifier
+        self._now = now
+        self._sleep = sleep
+        self._jitter = jitter
+
+    async def create_payment_session(self, body: bytes, *, budget_seconds: float) -> Session:
+        """Ask for a session with the exact bytes of `messages.session_body`.
+
+        Repeated with the same id while the outcome is unknown and ``budget_seconds`` last: Antom
+        takes `paymentRequestId` as its idempotency key. A refusal is never repeated.
+
+        Raises:
+            AntomRefused: a signed F. `was_sent_before` tells whether an earlier attempt of this
+                call may have worked all the same: then only an inquiry proves the refusal.
+            NewPaymentRequestIdNeeded: the id is used up.
+            OutcomeUnknown, AntomUnavailable, AntomUntrusted: nothing is concluded.
+        """
+        reply = await self._ask(Operation.CREATE_PAYMENT_SESSION, body, budget_seconds)
+        if reply.result.status is ResultStatus.FAILED:
+            raise _refusal(reply)
+        try:
+            return parse_session(reply.message)
+        except NotUnderstood as fault:
+            raise self._not_understood(Operation.CREATE_PAYMENT_SESSION, fault) from None
+
+    async def inquire_payment(
+        self,
+        *,
+        merchant_account: str,
+        payment_request_id: str = "",
+        payment_id: str = "",
+        budget_seconds: float,
+    ) -> InquiryAnswer:
+        """Ask what became of a payment, by either id or both.
+
+        Antom not knowing the payment is an answer (`exists` False), not an error: before the buyer
+        submits, it is the usual one.
+
+        Args:
+            merchant_account: whose payment it is; the facts carry it.
+            payment_request_id: the merchant's id.
+            payment_id: Antom's id; Antom prefers it when it is given both.
+            budget_seconds: for all attempts together.
+
+        Raises:
+            AntomRefused: Antom does not answer this question.
+            AntomUntrusted: also for an answer about another payment.
+            OutcomeUnknown, AntomUnavailable: nothing is concluded.
+            ValueError: both ids are empty.
+        """
+        body = inquiry_body(payment_request_id=payment_request_id, payment_id=payment_id)
+        reply = await self._ask(Operation.INQUIRY_PAYMENT, body, budget_seconds)
+        if reply.result.status is ResultStatus.FAILED:
+            if reply.result.code == ORDER_NOT_EXIST:
+                return InquiryAnswer(exists=False, result_code=ORDER_NOT_EXIST)
+            raise AntomRefused(reply.result.code)
+        try:
+            if not is_about(
+                reply.message, payment_request_id=payment_request_id, payment_id=payment_id
+            ):
+                _log.error("antom_answer_untrusted", reason="another_payment")
+                raise AntomUntrusted
+            return parse_inquiry(
+                reply.message,
+                merchant_account=merchant_account,
+                payment_request_id=payment_request_id,
+            )
+        except NotUnderstood as fault:
+            raise self._not_understood(Operation.INQUIRY_PAYMENT, fault) from None
+
+    async def _ask(self, operation: Operation, body: bytes, budget_seconds: float) -> _Reply:
+        """The first answer that settles the call; repeats until then, as long as time lasts."""
+        time = asyncio.get_running_loop().time
+        deadline = time() + budget_seconds
+        doubt: AntomError = AntomUnavailable()
+        for attempt in range(MAX_ATTEMPTS):
+            left = deadline - time()
+            if left < _SHORTEST_ATTEMPT_SECONDS:
+                break
+            try:
+                reply = await self._attempt(operation, body, left, attempt)
+                return _Reply(reply.result, reply.message, isinstance(doubt, OutcomeUnknown))
+            except OutcomeUnknown as unknown:
+                doubt = unknown
+            except AntomUnavailable as unavailable:
+                # What an earlier attempt did stays unknown when a later one cannot connect.
+                doubt = doubt if isinstance(doubt, OutcomeUnknown) else unavailable
+            pause = self._jitter(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))
+            if attempt + 1 == MAX_ATTEMPTS or pause >= deadline - time():
+                break
+            await self._sleep(pause)
+        raise doubt
+
+    async def _attempt(
+        self, operation: Operation, body: bytes, seconds: float, attempt: int
+    ) -> _Reply:
+        """One request and its verified answer, S or F, in a span of its own."""
+        # Own span, and no propagation: our trace ids are none of Antom's business.
+        with telemetry.tracer.start_as_current_span(
+            f"antom {operation}",
+            kind=SpanKind.CLIENT,
+            attributes={
+                "http.request.method": "POST",
+                "http.request.resend_count": attempt,
+                "server.address": self._wire.host,
+                "server.port": self._wire.port,
+                "antom.operation": operation.value,
+            },
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                return await self._exchange(operation, body, seconds, span)
+            except AntomError as error:
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_status(Status(StatusCode.ERROR))
+                raise
+
+    async def _exchange(
+        self, operation: Operation, body: bytes, seconds: float, span: Span
+    ) -> _Reply:
+        """Send one signed request; return the verified answer, unless it is U.
+
+        The name of the operation, the cause and Antom's code are all that logs hear of it.
+        """
+        path = operation_path(operation, self._signer.client_id)
+        time = str(round(self._now().timestamp() * 1000))
+        headers = self._signer.headers("POST", path, time, body)
+        try:
+            answer = await self._wire.post(path, body, headers, seconds=seconds)
+        except WireFailure as failure:
+            _log.warning("antom_call_failed", operation=operation.value, cause=failure.cause)
+            raise failure.error from None
+        span.set_attribute("http.response.status_code", 200)
+        self._verify(path, answer)
+        try:
+            message = read_message(answer.body)
+            result = message.result()
+        except NotUnderstood as fault:
+            raise self._not_understood(operation, fault) from None
+        span.set_attribute("antom.result_code", result.code)
+        span.set_attribute("antom.result_status", result.status.value)
+        if result.status is ResultStatus.UNKNOWN:
+            raise OutcomeUnknown(result.code)
+        if result.status is ResultStatus.FAILED and result.code in _NOT_ACCEPTED:
+            _log.error("antom_rejects_us", operation=operation.value, result_code=result.code)
+            raise AntomUntrusted(result.code)
+        return _Reply(result, message)
+
+    def _verify(self, path: str, answer: Answer) -> None:
+        """Return only when Antom signed this answer for our client id.
+
+        Raises OutcomeUnknown for an unsigned U, else AntomUntrusted: that ends the call.
+        """
+        signature = answer.headers.get("signature", "")
+        time = answer.headers.get("response-time", "")
+        if not signature and not time:
+            raise _unsigned(answer)
+        client_id = answer.headers.get("client-id", "")
+        if client_id != self._signer.client_id:
+            _log.error("antom_answer_untrusted", reason="another_client_id")
+            raise AntomUntrusted
+        try:
+            self._verifier.verify(
+                method="POST",
+                uri=path,
+                client_id=client_id,
+                time=time,
+                body=answer.body,
+                signature_header=signature,
+            )
+        except SignatureInvalid as fault:
+            _log.error("antom_answer_untrusted", reason=fault.reason.value)
+            raise AntomUntrusted from None
+
+    def _not_understood(self, operation: Operation, fault: NotUnderstood) -> OutcomeUnknown:
+        """A signed answer that cannot be read: it may say anything, so nothing is concluded."""
+        _log.error("antom_answer_not_understood", operation=operation.value, reason=fault.reason)
+        return OutcomeUnknown()
+
+
+@asynccontextmanager
+async def open_client(
+    origin: str,
+    signer: Signer,
+    verifier: Verifier,
+    *,
+    budgets: Budgets | None = None,
+    ca_file: str | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncIterator[AntomClient]:
+    """A client with a pool of its own; see `wire.open_wire` for the arguments of the connection."""
+    async with open_wire(origin, budgets=budgets, ca_file=ca_file) as wire:
+        yield AntomClient(wire, signer, verifier, now=now)
+
+
+def _refusal(reply: _Reply) -> AntomError:
+    """What a signed F to createPaymentSession means; by its letter first (antom-api 5.2)."""
+    if reply.result.code in _ID_USED_UP:
+        return NewPaymentRequestIdNeeded(reply.result.code)
+    return AntomRefused(reply.result.code, was_sent_before=reply.was_sent_before)
+
+
+def _unsigned(answer: Answer) -> AntomError:
+    """What an answer without signature means: a failure that nobody vouches for (antom-api 1.8)."""
+    try:
+        result = read_message(answer.body).result()
+    except NotUnderstood:
+        result = Result(ResultStatus.SUCCESS, "")  # no better: not to be believed
+    if result.status is ResultStatus.UNKNOWN:
+        return OutcomeUnknown(result.code)
+    # A success must not lend its code to the error.
+    code = result.code if result.status is ResultStatus.FAILED else ""
+    _log.error("antom_answer_untrusted", reason="unsigned", result_code=code)
+    return AntomUntrusted(code)

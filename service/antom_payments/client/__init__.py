@@ -1,0 +1,56 @@
+"""The Python client: sessions, payments, and events that resume by themselves.
+
+It needs `antom_payments.v1`, grpcio, googleapis-common-protos and opentelemetry-api, and nothing
+else of this distribution.
+"""
+
+from antom_payments.client.backoff import Backoff
+from antom_payments.client.connection import PLAINTEXT, SERVICE_CONFIG, Payments, connect
+from antom_payments.client.cursor_store import CursorStore, FileCursorStore, MemoryCursorStore
+from antom_payments.client.errors import (
+    CallFailed,
+    ClientError,
+    ConnectionClosed,
+    CursorExpired,
+    CursorInvalid,
+    CursorUnusable,
+    FieldViolation,
+    InvalidRequest,
+    LogRewound,
+    NewPaymentRequestIdNeeded,
+    NotFound,
+    PaymentRequestIdReused,
+    SessionRefused,
+    TryAgain,
+)
+from antom_payments.client.following import AfterCursor, Batch, Earliest, Following, Latest
+
+__all__ = [
+    "PLAINTEXT",
+    "SERVICE_CONFIG",
+    "AfterCursor",
+    "Backoff",
+    "Batch",
+    "CallFailed",
+    "ClientError",
+    "ConnectionClosed",
+    "CursorExpired",
+    "CursorInvalid",
+    "CursorStore",
+    "CursorUnusable",
+    "Earliest",
+    "FieldViolation",
+    "FileCursorStore",
+    "Following",
+    "InvalidRequest",
+    "Latest",
+    "LogRewound",
+    "MemoryCursorStore",
+    "NewPaymentRequestIdNeeded",
+    "NotFound",
+    "PaymentRequestIdReused",
+    "Payments",
+    "SessionRefused",
+    "TryAgain",
+    "connect",
+]

@@ -1,0 +1,130 @@
+"""The client's calls as the command line makes them: plain values in, text out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from google.protobuf.json_format import MessageToDict, MessageToJson
+
+from antom_payments.client.connection import PLAINTEXT, Payments, connect
+from antom_payments.client.following import AfterCursor, Earliest, Following, Latest, Start
+from antom_payments.v1.order_pb2 import Buyer, Order, PaymentFactor, PaymentMethod
+from antom_payments.v1.payment_event_pb2 import EventSource, PaymentEvent, PaymentEventType
+from antom_payments.v1.payment_pb2 import CaptureMode, Money, PaymentState
+from antom_payments.v1.payment_service_pb2 import CreateSessionRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionWish:
+    """A session as the command line asks for it; amounts in the currency's smallest unit."""
+
+    payment_request_id: str
+    minor_units: int
+    currency_code: str
+    reference_order_id: str
+    order_description: str = "Order"
+    reference_buyer_id: str = "buyer"
+    payment_method_type: str = "CARD"
+    manual_capture: bool = False
+    payment_redirect_url: str = "https://shop.example/return"
+    merchant_account: str = ""
+
+    def request(self) -> CreateSessionRequest:
+        """The call's request."""
+        amount = Money(currency_code=self.currency_code, minor_units=self.minor_units)
+        factor = None
+        if self.payment_method_type == "CARD":
+            manual = CaptureMode.CAPTURE_MODE_MANUAL
+            automatic = CaptureMode.CAPTURE_MODE_AUTOMATIC
+            factor = PaymentFactor(
+                is_authorization=True, capture_mode=manual if self.manual_capture else automatic
+            )
+        return CreateSessionRequest(
+            merchant_account=self.merchant_account,
+            payment_request_id=self.payment_request_id,
+            payment_amount=amount,
+            order=Order(
+                reference_order_id=self.reference_order_id,
+                order_description=self.order_description,
+                order_amount=amount,
+                buyer=Buyer(reference_buyer_id=self.reference_buyer_id),
+            ),
+            payment_method=PaymentMethod(payment_method_type=self.payment_method_type),
+            payment_factor=factor,
+            payment_redirect_url=self.payment_redirect_url,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchWish:
+    """A stream as the command line asks for it."""
+
+    after_cursor: str = ""
+    earliest: bool = False
+    payment_request_ids: tuple[str, ...] = ()
+    merchant_accounts: tuple[str, ...] = ()
+    final_states_only: bool = False
+
+    def follow(self, payments: Payments) -> Following:
+        """The stream."""
+        start: Start = Earliest() if self.earliest else Latest()
+        if self.after_cursor:
+            start = AfterCursor(self.after_cursor)
+        return payments.follow(
+            start,
+            payment_request_ids=self.payment_request_ids,
+            merchant_accounts=self.merchant_accounts,
+            final_states_only=self.final_states_only,
+        )
+
+
+async def create_session(address: str, wish: SessionWish) -> str:
+    """Create a session; the answer as JSON. Raises CallFailed."""
+    async with connect(address, credentials=PLAINTEXT) as payments:
+        answer = await payments.create_session(wish.request())
+        return MessageToJson(answer)
+
+
+async def get_payment(
+    address: str, merchant_account: str, payment_request_id: str, *, fresh: bool
+) -> str:
+    """Read a payment; the answer as JSON. Raises CallFailed."""
+    async with connect(address, credentials=PLAINTEXT) as payments:
+        answer = await payments.get_payment(
+            payment_request_id=payment_request_id, merchant_account=merchant_account, fresh=fresh
+        )
+        return MessageToJson(answer)
+
+
+async def watched(
+    address: str, wish: WatchWish, *, as_json: bool
+) -> AsyncGenerator[tuple[PaymentEvent, str], None]:
+    """Events as they come, each with the line to print. Raises CallFailed."""
+    async with connect(address, credentials=PLAINTEXT) as payments:
+        async for batch in wish.follow(payments).batches():
+            for event in batch.events:
+                yield (
+                    event,
+                    _json_line(event, batch.cursor) if as_json else line(event, batch.cursor),
+                )
+
+
+def line(event: PaymentEvent, cursor: str) -> str:
+    """An event in one line for people; the cursor is that of the message that brought it."""
+    payment = event.payment
+    name = PaymentEventType.Name(event.type).removeprefix("PAYMENT_EVENT_TYPE_")
+    before = PaymentState.Name(event.state_before).removeprefix("PAYMENT_STATE_")
+    after = PaymentState.Name(payment.state).removeprefix("PAYMENT_STATE_")
+    source = EventSource.Name(event.source).removeprefix("EVENT_SOURCE_").lower()
+    time = event.append_time.ToDatetime().strftime("%H:%M:%S.%f")[:-3]
+    money = f"{payment.amount.currency_code} {payment.amount.minor_units}"
+    return (
+        f"{time}  {name:<20} {before} → {after}  {event.payment_request_id} ({money} minor units)"
+        f"  source={source}  cursor={cursor}"
+    )
+
+
+def _json_line(event: PaymentEvent, cursor: str) -> str:
+    return json.dumps({"event": MessageToDict(event), "cursor": cursor}, separators=(",", ":"))

@@ -1,0 +1,161 @@
+"""Antom's JSON: answers and notifications, as in its documentation's samples."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from antom_payments.emulator import results
+from antom_payments.emulator.cards import Card
+from antom_payments.emulator.payments import Capture, Payment, PaymentStatus, Session
+from antom_payments.emulator.results import Result
+from antom_payments.emulator.times import time_text, zulu_text
+
+Message = dict[str, Any]
+
+# Reserved by RFC 6761: it leads nowhere, whoever follows it.
+_CHALLENGE_URL = "https://acs.invalid/challenge"
+
+
+def encoded(message: Message) -> bytes:
+    """The bytes that are signed and sent; compact, as Antom's are."""
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def session_created(session: Session) -> Message:
+    """The answer of createPaymentSession; it names no `paymentId` (antom-api 3.2)."""
+    return {
+        "paymentSessionData": session.session_data,
+        "paymentSessionExpiryTime": zulu_text(session.expiry_time),
+        "paymentSessionId": session.session_id,
+        "result": results.SESSION_CREATED.json(),
+    }
+
+
+def payment_inquired(payment: Payment, status: PaymentStatus) -> Message:
+    """The answer of inquiryPayment (antom-api 3.3); `result` is the call's, not the payment's."""
+    answer: Message = {
+        "result": results.INQUIRY_ANSWERED.json(),
+        "paymentStatus": status,
+        "paymentRequestId": payment.payment_request_id,
+        "paymentId": payment.payment_id,
+        "paymentAmount": payment.amount.json_form(),
+        "paymentCreateTime": time_text(payment.submit_time or payment.create_time),
+    }
+    if result := _payment_result(payment, status):
+        answer |= {"paymentResultCode": result.code, "paymentResultMessage": result.message}
+    if status is PaymentStatus.PROCESSING:
+        answer["redirectActionForm"] = {
+            "actionFormType": "RedirectActionForm",
+            "method": "GET",
+            "redirectUrl": _CHALLENGE_URL,
+        }
+    if status is PaymentStatus.SUCCESS and payment.payment_time:
+        answer["paymentTime"] = time_text(payment.payment_time)
+    if payment.auth_expiry_time:
+        answer["authExpiryTime"] = time_text(payment.auth_expiry_time)
+    answer["transactions"] = [_transaction(one) for one in payment.captures] or None
+    return answer | _about_the_method(payment)
+
+
+def payment_result(payment: Payment, result: Result) -> Message:
+    """PAYMENT_RESULT: paid (a card: authorised) or failed, for good (antom-api 4.2)."""
+    notification = _payment_notification(payment, "PAYMENT_RESULT", result)
+    if payment.payment_time:
+        notification["paymentTime"] = time_text(payment.payment_time)
+    return notification | _about_the_method(payment)
+
+
+def payment_pending(payment: Payment) -> Message:
+    """PAYMENT_PENDING: the buyer has paid, the result is still to come."""
+    return _payment_notification(payment, "PAYMENT_PENDING", results.PAID)
+
+
+def capture_result(payment: Payment, capture: Capture, result: Result) -> Message:
+    """CAPTURE_RESULT; it names no `paymentRequestId` (antom-api 4.3)."""
+    notification: Message = {
+        "captureAmount": capture.amount.json_form(),
+        "notifyType": "CAPTURE_RESULT",
+        "captureId": capture.capture_id,
+        "captureRequestId": capture.capture_request_id,
+        "paymentId": payment.payment_id,
+        "result": result.json(),
+    }
+    if capture.capture_time:
+        notification["captureTime"] = time_text(capture.capture_time)
+    return notification
+
+
+def _payment_notification(payment: Payment, notify_type: str, result: Result) -> Message:
+    return {
+        "notifyType": notify_type,
+        "result": result.json(),
+        "paymentRequestId": payment.payment_request_id,
+        "paymentId": payment.payment_id,
+        "paymentAmount": payment.amount.json_form(),
+        "paymentCreateTime": time_text(payment.submit_time or payment.create_time),
+    }
+
+
+def _payment_result(payment: Payment, status: PaymentStatus) -> Result | None:
+    """The payment's own result; the PENDING sample has none."""
+    if status is PaymentStatus.PROCESSING:
+        return results.PAYMENT_IN_PROCESS
+    return None if status is PaymentStatus.PENDING else payment.result
+
+
+def _about_the_method(payment: Payment) -> Message:
+    """What depends on how the buyer paid, and the merchant's own metadata."""
+    told: Message = {}
+    if payment.card and payment.status and payment.status.is_final:
+        told["paymentResultInfo"] = _card_info(payment, payment.card)
+    if payment.payment_method_type not in {"", "CARD"}:
+        told["pspCustomerInfo"] = {
+            "pspName": payment.payment_method_type,
+            "pspCustomerId": f"psp-{payment.payment_id[-10:]}",
+        }
+    if payment.payment_method_type and not payment.request.payment_method_type:
+        told["paymentMethodType"] = payment.payment_method_type
+    if payment.request.metadata:
+        told["metadata"] = payment.request.metadata
+    return told
+
+
+def _card_info(payment: Payment, card: Card) -> Message:
+    info: Message = {
+        "cardNo": card.masked,
+        "cardBrand": card.brand,
+        "issuingCountry": card.issuing_country,
+        "funding": "CREDIT",
+        "paymentMethodRegion": card.region,
+        "cardCategory": "CONSUMER",
+        "avsResultRaw": "A",
+        "cvvResultRaw": "Y",
+    }
+    if payment.status is PaymentStatus.SUCCESS:
+        info |= {
+            "cardToken": payment.card_token,
+            "networkTransactionId": payment.payment_id[-10:],
+            "threeDSResult": {
+                "threeDSVersion": "2.1.0",
+                "eci": "05",
+                "cavv": "AAkBCVSAkwAAAABkcCCQdAAAAAA=",
+                "dsTransactionId": f"e39d744b-0000-4000-8000-{payment.payment_id[-12:]}",
+            },
+        }
+    return info
+
+
+def _transaction(capture: Capture) -> Message:
+    result = capture.result or results.CAPTURE_IN_PROCESS
+    transaction: Message = {
+        "transactionType": "CAPTURE",
+        "transactionStatus": {"S": "SUCCESS", "F": "FAIL"}.get(result.status, "PROCESSING"),
+        "transactionRequestId": capture.capture_request_id,
+        "transactionAmount": capture.amount.json_form(),
+        "transactionId": capture.capture_id,
+        "transactionResult": result.json(),
+    }
+    if capture.capture_time:
+        transaction["transactionTime"] = time_text(capture.capture_time)
+    return transaction

@@ -1,0 +1,89 @@
+"""What the stream keeps of an event: its bytes, ready to be sent, and what filters ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from antom_payments.cursor import UNKNOWN_FINGERPRINT, CursorSeal, Position, fingerprint_of
+from antom_payments.payment import EventFilter, EventType, PaymentEvent, PaymentState
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the log with its cursor; everything up to `sequence` lies behind it."""
+
+    sequence: int
+    cursor: str
+    append_time: datetime | None
+    """When the event there was appended; before the oldest one kept, when that one was; None at the
+    start of an empty log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Mark):
+    """An event, serialised once. The event itself is let go: it is twice the size of its bytes."""
+
+    data: bytes
+    merchant_account: str
+    payment_request_id: str
+    type: EventType
+    state: PaymentState
+
+    def place(self) -> Mark:
+        """The place alone, without the event's bytes."""
+        return Mark(self.sequence, self.cursor, self.append_time)
+
+
+class Encoder:
+    """Makes entries and marks: seals their cursors, and serialises with what it was given."""
+
+    def __init__(self, seal: CursorSeal, encode: Callable[[PaymentEvent, str], bytes]) -> None:
+        self._seal = seal
+        self._encode = encode
+
+    def cursor(self, sequence: int, event_id: str) -> str:
+        """The cursor directly after an event."""
+        return self._seal.seal(Position(sequence, fingerprint_of(event_id)))
+
+    def mark(self, event: PaymentEvent) -> Mark:
+        """The place directly after an event."""
+        cursor = self.cursor(event.sequence, event.event_id)
+        return Mark(event.sequence, cursor, event.append_time)
+
+    def mark_before(self, sequence: int, append_time: datetime | None = None) -> Mark:
+        """The place before an event whose predecessor is not kept.
+
+        ``append_time`` is the event's.
+        """
+        before = Position(max(sequence - 1, 0), UNKNOWN_FINGERPRINT)
+        return Mark(before.sequence, self._seal.seal(before), append_time)
+
+    def entry(self, event: PaymentEvent) -> Entry:
+        """The event as it is sent."""
+        cursor = self.cursor(event.sequence, event.event_id)
+        return Entry(
+            sequence=event.sequence,
+            cursor=cursor,
+            append_time=event.append_time,
+            data=self._encode(event, cursor),
+            merchant_account=event.payment.merchant_account,
+            payment_request_id=event.payment.payment_request_id,
+            type=event.type,
+            state=event.payment.state,
+        )
+
+
+def admits(event_filter: EventFilter, entry: Entry) -> bool:
+    """Whether the reader gets ``entry``: `EventFilter.admits` for what is kept of an event."""
+    wanted = event_filter
+    return (
+        (wanted.merchant_accounts is None or entry.merchant_account in wanted.merchant_accounts)
+        and (
+            wanted.payment_request_ids is None
+            or entry.payment_request_id in wanted.payment_request_ids
+        )
+        and (wanted.types is None or entry.type in wanted.types)
+        and (not wanted.final_states_only or entry.state.is_final)
+    )

@@ -1,0 +1,170 @@
+"""The process's one reader of the log's end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from antom_payments import telemetry
+from antom_payments.errors import (
+    CursorExpired,
+    LogCorrupt,
+    LogRewound,
+    PaymentsError,
+    StoreUnavailable,
+)
+from antom_payments.event_stream.entry import Encoder, Mark
+from antom_payments.event_stream.ring import Ring
+from antom_payments.event_stream.wake_ups import WakeUps
+from antom_payments.payment import PaymentEvent
+from antom_payments.store import EventLog, LogPage
+
+_ENCODED_AT_ONCE = 64
+_logger = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the log is read, in seconds. Other processes' appends come without a hint."""
+
+    busy_seconds: float = 0.02
+    """Right after events."""
+    idle_seconds: float = 0.25
+    """When nothing has happened for a while."""
+    retry_seconds: float = 0.1
+    """After the first failure; doubled with each further one, and jittered."""
+    max_retry_seconds: float = 5.0
+
+
+class Tail:
+    """Reads every event once, in order, into the ring, and wakes who may want it.
+
+    Each read begins with the newest event already known: if another one stands there, or none, the
+    log was restored under the running process. Everybody is told; nobody is served a mixture.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        ring: Ring,
+        encoder: Encoder,
+        wake_ups: WakeUps,
+        *,
+        page_events: int,
+        pace: Pace,
+    ) -> None:
+        self._log = log
+        self._ring = ring
+        self._encoder = encoder
+        self._wake_ups = wake_ups
+        self._page_events = page_events
+        self._pace = pace
+        self._reading = asyncio.Lock()
+        self._has_started = False
+        self._corrupt: LogCorrupt | None = None
+
+    async def run(self) -> None:
+        """Follow the log until cancelled; survives whatever the database does."""
+        pause, failures = self._pace.busy_seconds, 0
+        while True:
+            before = self._ring.head.sequence
+            try:
+                has_more = await self._read()
+            except (StoreUnavailable, LogCorrupt) as error:
+                if not failures:
+                    _logger.warning("the event log cannot be read", error=type(error).__name__)
+                await asyncio.sleep(self._retry_pause(failures))
+                failures += 1
+                continue
+            if failures:
+                _logger.info("the event log can be read again", failures=failures)
+                failures = 0
+            if not has_more:
+                grew = self._ring.head.sequence != before
+                pause = self._pace.busy_seconds if grew else min(pause * 2, self._pace.idle_seconds)
+                await self._log.wait(pause)
+
+    async def reach(self, sequence: int) -> None:
+        """Read on until the ring's head is at ``sequence`` or later.
+
+        Raises StoreUnavailable, and LogCorrupt while the log has a hole at its end.
+        """
+        while not self._has_started or self._ring.head.sequence < sequence:
+            await self._read(sequence)
+        if self._corrupt is not None:
+            raise self._corrupt.with_traceback(None)
+
+    def _retry_pause(self, failures: int) -> float:
+        longest = min(self._pace.retry_seconds * 2**failures, self._pace.max_retry_seconds)
+        return random.uniform(longest / 2, longest)
+
+    async def _read(self, wanted: int | None = None) -> bool:
+        """Read one page of news, unless ``wanted`` is there; whether there is more to read now."""
+        async with self._reading:
+            if not self._has_started:
+                await self._start()
+            elif wanted is not None and self._ring.head.sequence >= wanted:
+                return False
+            try:
+                return await self._read_page()
+            except LogCorrupt as error:
+                self._corrupt = error
+                self._end_everybody(error)
+                raise
+
+    async def _read_page(self) -> bool:
+        known = self._ring.head
+        # The newest known event again, and its successors, in one statement: of one snapshot.
+        page = await self._log.page(max(known.sequence - 1, 0), limit=self._page_events)
+        self._corrupt = None
+        error = self._break_in(page, known)
+        if error is not None:
+            self._end_everybody(error)
+            await self._start()
+            return True
+        await self._append(page.events[1:] if known.sequence else page.events)
+        return page.through < page.head
+
+    def _break_in(self, page: LogPage, known: Mark) -> PaymentsError | None:
+        """Why the page does not continue what was read, or None when it does."""
+        if not known.sequence:
+            return None
+        if page.oldest > known.sequence:
+            return CursorExpired(self._encoder.mark_before(page.oldest).cursor)
+        if not page.events or self._encoder.mark(page.events[0]).cursor != known.cursor:
+            return LogRewound()
+        return None
+
+    async def _append(self, events: tuple[PaymentEvent, ...]) -> None:
+        """Put events into the ring and wake who may want them, giving way in between."""
+        for start in range(0, len(events), _ENCODED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            entries = [
+                self._encoder.entry(event) for event in events[start : start + _ENCODED_AT_ONCE]
+            ]
+            for entry in entries:
+                self._ring.append(entry)
+            self._wake_ups.wake(entries)
+
+    async def _start(self) -> None:
+        """Begin at the log's head: history is read from the database by those who want it."""
+        head: PaymentEvent | None = None
+        _, sequence = await self._log.bounds()
+        while sequence and head is None:
+            # None: the log was restored in between.
+            head = await self._log.event(sequence)
+            if head is None:
+                _, sequence = await self._log.bounds()
+        self._ring.start(self._encoder.mark(head) if head else self._encoder.mark_before(1))
+        self._has_started = True
+
+    def _end_everybody(self, error: PaymentsError) -> None:
+        if len(self._wake_ups):
+            _logger.error(
+                "streams end: the event log changed",
+                error=type(error).__name__,
+                streams=len(self._wake_ups),
+            )
+        self._wake_ups.fail(error)

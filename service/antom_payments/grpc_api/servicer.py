@@ -1,0 +1,142 @@
+"""PaymentService on gRPC: convert, call the use case, convert."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+import grpc
+
+from antom_payments.errors import DeadlineExceeded
+from antom_payments.event_stream import EventStream, Subscription
+from antom_payments.grpc_api import convert, requests, tracing
+from antom_payments.grpc_api.errors import answered
+from antom_payments.grpc_api.stream import Delivery, OpenStreams, StreamOptions
+from antom_payments.payment import EventFilter
+from antom_payments.service import EVERYONE, PaymentService
+from antom_payments.v1 import payment_service_pb2 as pb
+from antom_payments.v1 import payment_service_pb2_grpc as pb_grpc
+
+SERVICE = pb.DESCRIPTOR.services_by_name["PaymentService"].full_name
+STREAM = f"{SERVICE}/StreamPaymentEvents"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long unary calls may take, in seconds, also when the caller set no deadline.
+
+    The use case gets ``margin_seconds`` less than the call has left, to answer in time.
+    """
+
+    unary_seconds: float = 30.0
+    margin_seconds: float = 0.25
+
+
+class PaymentServicer(pb_grpc.PaymentServiceServicer):
+    """The three methods. Errors are raised as they are: `Edge` answers them."""
+
+    def __init__(
+        self,
+        service: PaymentService,
+        event_stream: EventStream,
+        *,
+        streams: OpenStreams,
+        stream_options: StreamOptions,
+        deadlines: Deadlines,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._service = service
+        self._event_stream = event_stream
+        self._streams = streams
+        self._stream_options = stream_options
+        self._deadlines = deadlines
+        self._now = now
+
+    async def CreateSession(  # noqa: N802 - the contract's name
+        self, request: pb.CreateSessionRequest, context: Context
+    ) -> pb.CreateSessionResponse:
+        """Create a payment and its session; see the contract."""
+        asked = requests.session_request(request)
+        async with self._time_for(context) as budget_seconds:
+            answer = await self._service.create_session(
+                EVERYONE, asked, budget_seconds=budget_seconds
+            )
+            cursor = await self._event_stream.cursor_after(answer.payment.last_sequence)
+        return pb.CreateSessionResponse(
+            payment=convert.payment_to_proto(answer.payment),
+            session=convert.session_to_proto(answer.session) if answer.session else None,
+            cursor=cursor,
+        )
+
+    async def GetPayment(  # noqa: N802 - the contract's name
+        self, request: pb.GetPaymentRequest, context: Context
+    ) -> pb.GetPaymentResponse:
+        """Read one payment; see the contract."""
+        key = requests.payment_key(request)
+        async with self._time_for(context) as budget_seconds:
+            payment = await self._service.get_payment(
+                EVERYONE, key, fresh=requests.wants_fresh(request), budget_seconds=budget_seconds
+            )
+            cursor = await self._event_stream.cursor_after(payment.last_sequence)
+        return pb.GetPaymentResponse(payment=convert.payment_to_proto(payment), cursor=cursor)
+
+    async def StreamPaymentEvents(  # type: ignore[override]  # noqa: N802 - writes, yields nothing
+        self, request: pb.StreamPaymentEventsRequest, context: Context
+    ) -> NoReturn:
+        """Follow payment events; see the contract.
+
+        The span ends when the stream is open: one that lasts for the stream's quarter of an hour
+        would be seen only after it (ops O-04).
+        """
+        metadata = context.invocation_metadata()
+        with tracing.server_span("subscribe", STREAM, metadata) as span, answered(STREAM):
+            subscription = await self._subscribe(request)
+        try:
+            delivery = Delivery(
+                subscription,
+                context,
+                self._stream_options,
+                now=self._now,
+                trace=tracing.sampled_context(span),
+            )
+            with self._streams.following(delivery):
+                await delivery.run()
+        finally:
+            subscription.close()
+
+    async def _subscribe(self, request: pb.StreamPaymentEventsRequest) -> Subscription:
+        asked = requests.stream_request(request)
+        event_filter = EventFilter(
+            merchant_accounts=self._service.scope(EVERYONE, asked.merchant_accounts),
+            payment_request_ids=asked.payment_request_ids,
+            types=asked.types,
+            final_states_only=asked.final_states_only,
+        )
+        return await self._event_stream.subscribe(asked.start, event_filter)
+
+    @asynccontextmanager
+    async def _time_for(self, context: Context) -> AsyncIterator[float]:
+        """Bound what is done inside by the call's deadline and ours; yields the use case's budget.
+
+        Raises DeadlineExceeded. What has left for Antom goes on, see `PaymentService`.
+        """
+        remaining: float | None = context.time_remaining()
+        longest = self._deadlines.unary_seconds
+        seconds = longest if remaining is None else min(remaining, longest)
+        budget_seconds = seconds - self._deadlines.margin_seconds
+        if budget_seconds <= 0:
+            raise DeadlineExceeded
+        bound = asyncio.timeout(seconds)
+        try:
+            async with bound:
+                yield budget_seconds
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise DeadlineExceeded from None

@@ -1,0 +1,410 @@
+"""Logs and traces: JSON lines with trace ids, OpenTelemetry by its standard OTEL_* variables.
+
+Nothing secret may leave here. The first net is at the call: fields are named one by one and never
+hold bodies. The second net is `redact`, which every log line passes, ours and other libraries'.
+Texts of foreign exceptions are not logged at all, because they quote what they choke on (SQL
+parameters, JSON bodies); their types and frames are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from importlib import metadata
+from pathlib import PurePath
+from typing import Any, cast
+
+import structlog
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricExporter,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider, sampling
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SpanExporter,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from antom_payments.errors import ConfigurationError, PaymentsError
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
+"""The semantic conventions that span and metric attributes follow."""
+
+_NAME = "antom_payments"
+_FLUSH_SECONDS = 5.0
+_LONGEST_TRACEPARENT = 128
+_W3C = TraceContextTextMapPropagator()
+
+tracer = trace.get_tracer(_NAME, schema_url=SCHEMA_URL)
+"""Makes every span of this service; a no-op until `configure`."""
+
+meter = metrics.get_meter(_NAME, schema_url=SCHEMA_URL)
+"""Makes every instrument of this service; a no-op unless an exporter is configured."""
+
+
+def configure(
+    *,
+    service_name: str,
+    log_level: str = "INFO",
+    log_format: str = "json",
+) -> Callable[[], None]:
+    """Set up logs and telemetry of this process; return what flushes and ends them.
+
+    Nothing is exported unless OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER or an
+    OTEL_EXPORTER_OTLP_* endpoint says so. OTEL_SDK_DISABLED=true makes no spans at all. Without an
+    exporter spans have ids, for logs and stored trace contexts, but record nothing. A tracer
+    provider that is already there (opentelemetry-instrument, a test) is kept.
+
+    Args:
+        service_name: used unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES name another.
+        log_level: level of our own loggers. Other libraries speak from WARNING on, because some
+            of them print SQL parameters and URLs below it.
+        log_format: "json" (one object a line) or "console".
+
+    Returns:
+        A function that exports what is left and returns within about 5 seconds, whether or not
+        the collector answers.
+
+    Raises:
+        ConfigurationError: a level, format, exporter or protocol is not known.
+    """
+    _configure_logs(log_level, log_format)
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return lambda: None
+    resource = _resource(service_name)
+    closers = [*_configure_traces(resource), *_configure_metrics(resource)]
+
+    def shutdown() -> None:
+        # In a thread, because a collector that does not answer holds the SDK for 30 seconds.
+        ending = threading.Thread(target=lambda: [close() for close in closers], daemon=True)
+        ending.start()
+        ending.join(_FLUSH_SECONDS)
+
+    return shutdown
+
+
+def current_traceparent() -> str:
+    """W3C text of the current span, sampled or not; empty when there is none."""
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return ""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+
+
+def remote_parent(traceparent: str) -> otel_context.Context:
+    """A context with that span as parent, or an empty one for "" or garbage.
+
+    Baggage and tracestate are never taken over: they may hold anything.
+    """
+    if not 0 < len(traceparent) <= _LONGEST_TRACEPARENT:
+        return otel_context.Context()
+    return _W3C.extract({"traceparent": traceparent}, context=otel_context.Context())
+
+
+def link_to(traceparent: str) -> list[trace.Link]:
+    """A link to that span; no link for "" or garbage."""
+    span = trace.get_current_span(remote_parent(traceparent)).get_span_context()
+    return [trace.Link(span)] if span.is_valid else []
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger whose lines pass the redaction, also before `configure` and in tests."""
+    bound = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=_PROCESSORS,
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    )
+    return cast("structlog.stdlib.BoundLogger", bound)
+
+
+_SECRET_FIELDS = frozenset(
+    {
+        *("authorization", "body", "card_no", "cookie", "cvv", "data_key", "database_url"),
+        *("headers", "password", "payment_method_id", "payment_session_data"),
+        *("payment_session_id", "private_key", "secret", "signature", "token"),
+    }
+)
+_HIDDEN = "[redacted]"
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # A PEM block, also when its newlines were escaped or its end was cut off.
+    (re.compile(r"-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL), _HIDDEN),
+    (re.compile(r"(?<=://)[^/\s@]+@"), f"{_HIDDEN}@"),
+    (re.compile(r"(?i)\b(bearer|basic)[\s:=]+[\w.~+/=-]{6,}"), rf"\1 {_HIDDEN}"),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), _HIDDEN),
+    (re.compile(r"(?i)\b(signature[\"']?\s*[=:]\s*)[^\s,;]+"), rf"\1{_HIDDEN}"),
+    # Keys and signatures in base64. Cursors have no padding and stay below 100 characters.
+    (re.compile(r"[\w+/-]{40,}={1,2}(?![\w+/=-])|[\w+/-]{100,}"), _HIDDEN),
+    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "[e-mail]"),
+)
+_DIGITS = re.compile(r"\d+(?:[\s.\-]{1,2}\d+)*")
+
+
+def redact(text: str) -> str:
+    """``text`` without card numbers, e-mail addresses, keys, tokens and signatures."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return _DIGITS.sub(_without_card_numbers, text)
+
+
+def _without_card_numbers(match: re.Match[str]) -> str:
+    """Hide 13 to 19 digits that pass Luhn (ISO/IEC 7812), whole or in groups of 3 and more.
+
+    Groups are tried in every run, because an expiry date or a code may follow the number. Longer
+    digit runs are Antom's ids, and numbers that start with 0 or 1 are times.
+    """
+    groups = list(re.finditer(r"\d+", match[0]))
+    for first, start in enumerate(groups):
+        digits = ""
+        for group in groups[first:]:
+            digits += group[0]
+            if len(digits) > 19 or len(group[0]) < 3:
+                break
+            if len(digits) >= 13 and digits[0] not in "01" and _passes_luhn(digits):
+                rest = _DIGITS.sub(_without_card_numbers, match[0][group.end() :])
+                return f"{match[0][: start.start()]}[card]{rest}"
+    return match[0]
+
+
+def _passes_luhn(text: str) -> bool:
+    digits = [int(char) for char in text]
+    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def _clean(value: object, depth: int = 0) -> object:
+    """``value`` as JSON's own types, redacted; what is nested deeper than 6 is hidden."""
+    if depth > 6:
+        return _HIDDEN
+    if isinstance(value, Mapping):
+        return {
+            redact(str(key)): (
+                _HIDDEN if str(key).lower() in _SECRET_FIELDS else _clean(item, depth + 1)
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item, depth + 1) for item in value]
+    return _clean_scalar(value)
+
+
+def _clean_scalar(value: object) -> object:
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"[{len(value)} bytes]"
+    text = redact(_summary(value) if isinstance(value, BaseException) else str(value))
+    return value if isinstance(value, int) and text == str(value) else text
+
+
+_Event = MutableMapping[str, Any]
+
+
+def _redaction(_logger: object, _method: str, event: _Event) -> _Event:
+    """The second net; the record that `logging` keeps is left alone, it is not printed."""
+    kept = {key: event.pop(key) for key in ("_record", "_from_structlog") if key in event}
+    return {**cast("dict[str, Any]", _clean(event)), **kept}
+
+
+def _exception_fields(_logger: object, _method: str, event: _Event) -> _Event:
+    """Turn `exc_info` into the exception's types and frames, without its text."""
+    told = event.pop("exc_info", None)
+    error = told if isinstance(told, BaseException) else None
+    if isinstance(told, tuple):
+        error = told[1]
+    elif told and error is None:
+        error = sys.exc_info()[1]
+    if error is not None:
+        event["exception"] = _summary(error)
+        event["frames"] = [frame for cause in _causes(error) for frame in _frames(cause)][-40:]
+    return event
+
+
+def _summary(error: BaseException) -> str:
+    """Types along the causes; texts of our own errors only, which are made to be seen."""
+    return " from ".join(
+        f"{_type_name(cause)}: {cause}" if isinstance(cause, PaymentsError) else _type_name(cause)
+        for cause in _causes(error)
+    )
+
+
+def _type_name(error: BaseException) -> str:
+    name = type(error).__qualname__
+    module = type(error).__module__
+    inner = (
+        f"({', '.join(_type_name(one) for one in error.exceptions)})"
+        if isinstance(error, BaseExceptionGroup)
+        else ""
+    )
+    return (name if module == "builtins" else f"{module}.{name}") + inner
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what led to it, newest first; at most 8, since chains can be circular."""
+    cause: BaseException | None = error
+    for _ in range(8):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _frames(error: BaseException) -> Iterable[str]:
+    """Where it came from, innermost last, at most 20 frames."""
+    for frame in traceback.extract_tb(error.__traceback__)[-20:]:
+        parts = PurePath(frame.filename).parts
+        yield f"{'/'.join(parts[-3:])}:{frame.lineno} {frame.name}"
+
+
+def _trace_ids(_logger: object, _method: str, event: _Event) -> _Event:
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        # After the redaction: sixteen digits of a span id could pass for a card number.
+        event["trace_id"] = f"{span.trace_id:032x}"
+        event["span_id"] = f"{span.span_id:016x}"
+    return event
+
+
+_SHARED: tuple[structlog.typing.Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    _exception_fields,
+    _redaction,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    _trace_ids,
+)
+_PROCESSORS: tuple[structlog.typing.Processor, ...] = (
+    structlog.stdlib.filter_by_level,
+    *_SHARED,
+    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+)
+
+
+def _configure_logs(level: str, log_format: str) -> None:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    if level.upper() not in levels:
+        raise ConfigurationError("log_level", f"must be one of {', '.join(levels)}")
+    renderers: dict[str, structlog.typing.Processor] = {
+        "json": structlog.processors.JSONRenderer(),
+        "console": structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+    }
+    if log_format not in renderers:
+        raise ConfigurationError("log_format", f"must be one of {', '.join(renderers)}")
+    # stderr, so that what a command prints on stdout stays clean.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                renderers[log_format],
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    logging.getLogger(_NAME).setLevel(level.upper())
+
+
+def _resource(service_name: str) -> Resource:
+    told = Resource.create({SERVICE_VERSION: metadata.version("antom-payments")})
+    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    return told if named else told.merge(Resource({SERVICE_NAME: service_name}))
+
+
+def _configure_traces(resource: Resource) -> Iterator[Callable[[], None]]:
+    """Set the tracer provider, unless one is there; yield what ends it."""
+    if isinstance(trace.get_tracer_provider(), TracerProvider):
+        return
+    exporters = [_span_exporter(name) for name in _exporter_names("TRACES")]
+    # Recording what nobody gets costs about 20 µs a span; ids cost 2.
+    unseen = not exporters and not os.environ.get("OTEL_TRACES_SAMPLER")
+    provider = TracerProvider(
+        resource=resource,
+        sampler=sampling.ALWAYS_OFF if unseen else None,
+        shutdown_on_exit=False,
+    )
+    for exporter in exporters:
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    yield provider.shutdown
+
+
+def _configure_metrics(resource: Resource) -> Iterator[Callable[[], None]]:
+    """Set the meter provider when something is exported; yield what ends it."""
+    exporters = [_metric_exporter(name) for name in _exporter_names("METRICS")]
+    if not exporters or isinstance(metrics.get_meter_provider(), MeterProvider):
+        return
+    provider = MeterProvider(
+        metric_readers=[PeriodicExportingMetricReader(exporter) for exporter in exporters],
+        resource=resource,
+        shutdown_on_exit=False,
+    )
+    metrics.set_meter_provider(provider)
+    yield provider.shutdown
+
+
+def _exporter_names(signal: str) -> list[str]:
+    """What OTEL_*_EXPORTER names; "otlp" when only an endpoint is given; else nothing."""
+    told = os.environ.get(f"OTEL_{signal}_EXPORTER", "")
+    names = [name.strip() for name in told.split(",") if name.strip()]
+    if not names:
+        endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        names = ["otlp"] if any(os.environ.get(name) for name in endpoints) else []
+    if unknown := set(names) - {"otlp", "console", "none"}:
+        raise ConfigurationError(
+            f"OTEL_{signal}_EXPORTER", f"must be otlp, console or none, not {unknown.pop()!r}"
+        )
+    return [name for name in names if name != "none"]
+
+
+def _speaks_grpc(signal: str) -> bool:
+    """Whether OTLP goes over gRPC; http/protobuf is the specification's default."""
+    for name in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if protocol := os.environ.get(name, "").strip():
+            if protocol not in {"grpc", "http/protobuf"}:
+                raise ConfigurationError(name, f"must be grpc or http/protobuf, not {protocol!r}")
+            return protocol == "grpc"
+    return False
+
+
+def _span_exporter(name: str) -> SpanExporter:
+    """The exporter of that name; OTLP's libraries are slow to import, so only when wanted."""
+    if name == "console":
+        return ConsoleSpanExporter(out=sys.stderr)
+    if _speaks_grpc("TRACES"):
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415
+
+        return grpc.OTLPSpanExporter()
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415
+
+    return http.OTLPSpanExporter()
+
+
+def _metric_exporter(name: str) -> MetricExporter:
+    if name == "console":
+        return ConsoleMetricExporter(out=sys.stderr)
+    if _speaks_grpc("METRICS"):
+        from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415
+
+        return grpc.OTLPMetricExporter()
+    from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415
+
+    return http.OTLPMetricExporter()

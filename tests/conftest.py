@@ -1,0 +1,120 @@
+"""Fixtures of all tests: databases of both kinds, a clock that stands still, the golden keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import hypothesis
+import pytest
+
+from antom_payments.store import DataCipher, PaymentStore, new_data_key, open_store
+from clock import FrozenClock
+from databases import POSTGRES, SQLITE, Databases
+from keys import KeyPair, golden_pair
+from postgres_server import Choice, choose
+
+CHOICE, DATABASES = pytest.StashKey[Choice](), pytest.StashKey[Databases]()
+BOTH = [SQLITE, pytest.param(POSTGRES, marks=pytest.mark.postgres)]
+
+# Same examples in every run: a red run can be repeated. Explore with --hypothesis-seed.
+hypothesis.settings.register_profile("run", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("collectonly"):
+        config.stash[CHOICE] = choose(os.environ)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return f"PostgreSQL: {config.stash[CHOICE]}" if CHOICE in config.stash else None
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if DATABASES in config.stash:
+        how = config.stash[DATABASES].how
+        terminalreporter.write_line(f"PostgreSQL of this run: {how}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "postgres_url" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+async def databases(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Databases]:
+    """Where databases come from; see `Databases.fresh`."""
+    folder = tmp_path_factory.mktemp("databases")
+    databases = Databases(pytestconfig.stash[CHOICE], os.environ, folder)
+    pytestconfig.stash[DATABASES] = databases
+    yield databases
+    await databases.stop()
+
+
+@pytest.fixture(params=BOTH)
+async def database_url(request: pytest.FixtureRequest, databases: Databases) -> AsyncIterator[str]:
+    """A new migrated database, of each kind in turn; no connection may be left open to it."""
+    async with databases.fresh(request.param) as url:
+        yield url
+
+
+@pytest.fixture(params=BOTH)
+async def empty_database_url(
+    request: pytest.FixtureRequest, databases: Databases
+) -> AsyncIterator[str]:
+    """A new database without our schema, of each kind in turn."""
+    async with databases.fresh(request.param, migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+async def sqlite_url(databases: Databases) -> AsyncIterator[str]:
+    """A new migrated SQLite file."""
+    async with databases.fresh(SQLITE) as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(databases: Databases) -> AsyncIterator[str]:
+    """A new migrated PostgreSQL database."""
+    async with databases.fresh(POSTGRES) as url:
+        yield url
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    """A clock that stands still; pass `clock.now`."""
+    return FrozenClock()
+
+
+@pytest.fixture(scope="session")
+def cipher() -> DataCipher:
+    """Encrypts personal data, with a key of this run."""
+    return DataCipher(new_data_key())
+
+
+@pytest.fixture
+async def store(
+    database_url: str, cipher: DataCipher, clock: FrozenClock
+) -> AsyncIterator[PaymentStore]:
+    """A store on a new database, of each kind in turn."""
+    async with open_store(database_url, cipher=cipher, now=clock.now) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def merchant_keys() -> KeyPair:
+    """The merchant's golden key pair."""
+    return golden_pair("merchant")
+
+
+@pytest.fixture(scope="session")
+def antom_keys() -> KeyPair:
+    """Antom's golden key pair."""
+    return golden_pair("antom")

@@ -1,0 +1,124 @@
+"""A log in memory, for properties that need thousands of logs; `EventLog` in what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from antom_payments.errors import LogCorrupt
+from antom_payments.money import Money
+from antom_payments.payment import (
+    EventFilter,
+    EventType,
+    Payment,
+    PaymentEvent,
+    PaymentState,
+    Source,
+)
+from antom_payments.store import LogPage
+
+START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+
+def event_of(
+    *,
+    like: PaymentEvent | None = None,
+    sequence: int = 0,
+    merchant_account: str = "default",
+    payment_request_id: str = "payment",
+    type: EventType = EventType.PAYMENT_PENDING,  # noqa: A002
+    state: PaymentState = PaymentState.PROCESSING,
+) -> PaymentEvent:
+    """An event as the log would give it."""
+    append_time = START + timedelta(seconds=sequence)
+    if like is not None:
+        return replace(like, sequence=sequence, append_time=append_time)
+    payment = Payment(
+        merchant_account=merchant_account,
+        payment_request_id=payment_request_id,
+        amount=Money("USD", 12_50),
+        reference_order_id="order",
+        payment_method_type="CARD",
+        capture_mode="",
+        capture_expected=None,
+        create_time=START,
+        update_time=START,
+        state=state,
+    )
+    return PaymentEvent(
+        event_id=str(uuid.uuid4()),
+        type=type,
+        payment=payment,
+        state_before=PaymentState.CREATING,
+        source=Source.INQUIRY,
+        sequence=sequence,
+        append_time=append_time,
+    )
+
+
+class MemoryLog:
+    """Appends, prunes, and answers after some turns of the event loop, as a database does."""
+
+    def __init__(self, turns: int = 1) -> None:
+        self.log_id = str(uuid.uuid4())
+        self.cursor_key = bytes(range(64))
+        self.events: dict[int, PaymentEvent] = {}
+        self.head = 0
+        self.turns = turns
+        self._appended = asyncio.Event()
+
+    @property
+    def oldest(self) -> int:
+        return min(self.events, default=0)
+
+    def append(self, draft: PaymentEvent) -> PaymentEvent:
+        self.head += 1
+        self.events[self.head] = event_of(like=draft, sequence=self.head)
+        self._appended.set()
+        return self.events[self.head]
+
+    def prune(self, before: int) -> None:
+        """Forget what is older, but never the newest."""
+        for sequence in range(self.oldest, min(before, self.head)):
+            self.events.pop(sequence, None)
+
+    async def page(
+        self,
+        after: int,
+        *,
+        window: int = 5000,
+        limit: int = 256,
+        event_filter: EventFilter | None = None,
+    ) -> LogPage:
+        await self._take_time()
+        wanted = event_filter or EventFilter()
+        stretch = range(after + 1, min(after + window, self.head) + 1)
+        kept = [self.events[n] for n in stretch if n in self.events]
+        found = tuple(event for event in kept if wanted.admits(event))[:limit]
+        through = found[-1].sequence if len(found) == limit else max(after, stretch.stop - 1)
+        complete = len(found) == through - after
+        if event_filter is None and after >= self.oldest - 1 and not complete:
+            raise LogCorrupt(after)
+        return LogPage(found, through, self.oldest, self.head)
+
+    async def event(self, sequence: int) -> PaymentEvent | None:
+        await self._take_time()
+        return self.events.get(sequence)
+
+    async def bounds(self) -> tuple[int, int]:
+        await self._take_time()
+        return self.oldest, self.head
+
+    async def wait(self, timeout_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._appended.wait()
+        except TimeoutError:
+            return
+        self._appended.clear()
+
+    async def _take_time(self) -> None:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)

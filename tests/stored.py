@@ -1,0 +1,85 @@
+"""What tests do with a store: payments brought to a state, and the whole log read back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from antom_payments.payment import Fact, Outcome, Payment, PaymentEvent, PaymentState
+from antom_payments.session import Session
+from antom_payments.store import Member, PaymentStore, SessionClaim
+from facts import NOW, a_notification, a_payment, a_payment_fact
+
+REQUEST = b'{"order": {"buyer": {"buyerEmail": "ada@example.com"}}}'
+SESSION = Session(
+    payment_session_data="session-data",
+    payment_session_id="session-1",
+    payment_session_expiry_time=NOW + timedelta(hours=1),
+    normal_url="https://antom.example/checkout",
+)
+
+
+async def begun(store: PaymentStore, *, lease_seconds: float = 15, **more: Any) -> SessionClaim:
+    """An intent, stored before Antom is asked."""
+    intent = a_payment(PaymentState.CREATING, version=0, **more)
+    return await store.begin_session(intent, REQUEST, lease_seconds=lease_seconds)
+
+
+async def confirmed(store: PaymentStore, **more: Any) -> Payment:
+    """A payment whose buyer is awaited."""
+    return await store.confirm_session(await begun(store, **more), SESSION)
+
+
+async def numbered(store: PaymentStore, count: int) -> list[Payment]:
+    """Payments `order-0` … whose facts name `P-0` …"""
+    return [
+        await confirmed(store, payment_request_id=f"order-{n}", reference_order_id=f"order-{n}")
+        for n in range(count)
+    ]
+
+
+def about(number: int, outcome: Outcome = Outcome.SUCCEEDED) -> Fact:
+    """A payment fact about `order-{number}`."""
+    payment_id = f"P-{number}"
+    return a_payment_fact(
+        outcome,
+        payment_id=payment_id,
+        fact_id=payment_id,
+        payment_request_id=f"order-{number}",
+    )
+
+
+def notified(fact: Fact, body: bytes | None = None) -> Member:
+    """A fact as a notification tells it."""
+    return Member(fact, a_notification(body))
+
+
+async def whole_log(store: PaymentStore) -> list[PaymentEvent]:
+    """Every event, read page by page as a stream reads them."""
+    events: list[PaymentEvent] = []
+    after = 0
+    while True:
+        page = await store.log.page(after)
+        events += page.events
+        after = page.through
+        if after >= page.head:
+            return events
+
+
+async def rows(store: PaymentStore, query: str, **values: Any) -> list[Any]:
+    """What the database itself says."""
+    async with store._database.engine.connect() as connection:
+        return list((await connection.execute(text(query), values)).all())
+
+
+async def execute(store: PaymentStore, statement: str, **values: Any) -> None:
+    """Change the database behind the store's back."""
+    async with store._database.writer.begin() as connection:
+        await connection.execute(text(statement), values)
+
+
+def told_kinds(events: list[PaymentEvent]) -> list[tuple[str, str]]:
+    """Which news of which payment, without order."""
+    return sorted((event.payment.payment_request_id, event.type.value) for event in events)

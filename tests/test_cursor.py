@@ -1,0 +1,96 @@
+"""Cursors: sealed, versioned, bound to one log."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from antom_payments.cursor import CursorSeal, Position, fingerprint_of
+from antom_payments.errors import CursorInvalid
+from hypothesis import given
+from hypothesis import strategies as st
+
+KEY = bytes(range(64))
+LOG = "5f816e56-8ce8-42a4-835b-5ae2de55e7c0"
+
+positions = st.builds(
+    Position,
+    sequence=st.integers(0, 2**64 - 1),
+    fingerprint=st.binary(min_size=8, max_size=8),
+    phase=st.integers(0, 255),
+)
+
+
+@given(positions)
+def test_a_cursor_opens_to_the_position_it_was_sealed_from(position: Position) -> None:
+    seal = CursorSeal(KEY, LOG)
+    assert seal.open(seal.seal(position)) == position
+
+
+@given(positions, st.integers(0, 34 * 8 - 1))
+def test_a_cursor_with_any_flipped_bit_is_refused(position: Position, bit: int) -> None:
+    seal = CursorSeal(KEY, LOG)
+    sealed = bytearray(base64.urlsafe_b64decode(seal.seal(position) + "=="))
+    assert len(sealed) == 34
+    sealed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(CursorInvalid):
+        seal.open(base64.urlsafe_b64encode(sealed).rstrip(b"=").decode())
+
+
+def test_a_cursor_with_any_other_character_is_refused() -> None:
+    seal = CursorSeal(KEY, LOG)
+    cursor = seal.seal(Position(7, fingerprint_of("event")))
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/= \n\x00é"
+    for place, right in enumerate(cursor):
+        for other in alphabet:
+            if other != right:
+                with pytest.raises(CursorInvalid):
+                    seal.open(cursor[:place] + other + cursor[place + 1 :])
+
+
+@given(st.text(max_size=80))
+def test_garbage_is_refused(text: str) -> None:
+    with pytest.raises(CursorInvalid):
+        CursorSeal(KEY, LOG).open(text)
+
+
+def test_padding_and_white_space_are_refused() -> None:
+    seal = CursorSeal(KEY, LOG)
+    cursor = seal.seal(Position(7, fingerprint_of("event")))
+    for text in ("", cursor + "=", cursor + "==", cursor + "\n", " " + cursor, cursor[:-1]):
+        with pytest.raises(CursorInvalid):
+            seal.open(text)
+
+
+def test_a_cursor_of_another_log_is_refused() -> None:
+    cursor = CursorSeal(KEY, LOG).seal(Position(7, fingerprint_of("event")))
+    with pytest.raises(CursorInvalid):
+        CursorSeal(KEY, "another log").open(cursor)
+    with pytest.raises(CursorInvalid):
+        CursorSeal(KEY[::-1], LOG).open(cursor)
+
+
+def test_a_cursor_of_another_version_is_refused() -> None:
+    seal = CursorSeal(KEY, LOG)
+    sealed = base64.urlsafe_b64decode(seal.seal(Position(7, bytes(8))) + "==")
+    with pytest.raises(CursorInvalid):
+        seal.open(base64.urlsafe_b64encode(b"\x02" + sealed[1:]).rstrip(b"=").decode())
+
+
+def test_equal_positions_have_equal_cursors_and_neighbours_share_nothing_visible() -> None:
+    seal = CursorSeal(KEY, LOG)
+    seven, eight = (seal.seal(Position(n, fingerprint_of("event"))) for n in (7, 8))
+    assert seven == seal.seal(Position(7, fingerprint_of("event")))
+    assert sum(a == b for a, b in zip(seven[2:], eight[2:], strict=True)) < 10
+    assert len(seven) == len(eight) == 46
+
+
+def test_a_seal_does_not_show_its_key() -> None:
+    seal = CursorSeal(KEY, LOG)
+    assert KEY.hex() not in repr(vars(seal))
+    assert repr(KEY) not in repr(vars(seal))
+
+
+def test_fingerprints_are_eight_bytes_and_differ() -> None:
+    assert len({fingerprint_of(str(n)) for n in range(10_000)}) == 10_000
+    assert {len(fingerprint_of(str(n))) for n in range(100)} == {8}
