@@ -45,7 +45,7 @@ test: $(READY) ## Run every test, on SQLite and on a real PostgreSQL
 check: $(READY) ## Format, lint, types, import contracts, proto, generated code
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@echo "mypy";          $(BIN)/mypy --no-error-summary
-	@echo "import-linter"; $(BIN)/lint-imports --no-timing > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
+	@echo "import-linter"; $(BIN)/lint-imports > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 	@echo "codespell";     $(BIN)/codespell
 	@echo "buf lint";      $(BIN)/buf lint proto && $(BIN)/buf format proto --diff --exit-code
 	@echo "buf breaking";  tools=$$(git describe --tags --abbrev=0 2>/dev/null || true); if [ -n "$$tools" ]; then $(BIN)/buf breaking proto --against ".git#tag=$$tools,subdir=proto"; else echo "  no release tag yet: nothing to break"; fi
@@ -61,6 +61,7 @@ proto: $(READY) ## Generate service/antom_payments/v1 from proto/
 .PHONY: lock
 lock: $(READY) ## Resolve the newest allowed packages into requirements.lock
 	@$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --custom-compile-command "make lock" --output-file requirements.lock
+	@$(UV) pip compile tests/official_sdk/requirements.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --custom-compile-command "make lock" --output-file tests/official_sdk/requirements.lock
 
 .PHONY: format
 format: $(READY) ## Format the code and the protos

@@ -22,6 +22,12 @@ hypothesis.settings.register_profile("run", deadline=None, derandomize=True, pri
 hypothesis.settings.load_profile("run")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--events", type=int, default=3_000, help="events of the soak (`make soak`: 100000)"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("collectonly"):
         config.stash[CHOICE] = choose(os.environ)
@@ -106,6 +112,13 @@ async def store(
     """A store on a new database, of each kind in turn."""
     async with open_store(database_url, cipher=cipher, now=clock.now) as store:
         yield store
+
+
+@pytest.fixture
+def soak_events(pytestconfig: pytest.Config) -> int:
+    """How many events the soak appends."""
+    events: int = pytestconfig.getoption("events")
+    return events
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,9 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from antom_payments.fact import Fact, FactKind, Notification, Outcome
 from antom_payments.money import Money
-from antom_payments.payment import (
-    Fact,
-    FactKind,
-    Notification,
-    Outcome,
-    Payment,
-    PaymentState,
-    Source,
-)
+from antom_payments.payment import Payment, PaymentState, Source
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)

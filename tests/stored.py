@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import text
 
-from antom_payments.payment import Fact, Outcome, Payment, PaymentEvent, PaymentState
+from antom_payments.fact import Fact, Outcome
+from antom_payments.payment import Payment, PaymentState
+from antom_payments.payment_event import PaymentEvent
 from antom_payments.session import Session
 from antom_payments.store import Member, PaymentStore, SessionClaim
 from facts import NOW, a_notification, a_payment, a_payment_fact

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 
 import pytest
-from antom_payments.cursor import CursorSeal, Position, fingerprint_of
-from antom_payments.errors import CursorInvalid
 from hypothesis import given
 from hypothesis import strategies as st
+
+from antom_payments.cursor import CursorSeal, Position, fingerprint_of
+from antom_payments.errors import CursorInvalid
 
 KEY = bytes(range(64))
 LOG = "5f816e56-8ce8-42a4-835b-5ae2de55e7c0"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antom_payments.fact import Fact, FactKind, Outcome, contradicted, decide
 from antom_payments.money import Money
 from antom_payments.payment import (
     FINAL_STATES,
@@ -19,21 +20,15 @@ from antom_payments.payment import (
     Capture,
     CaptureState,
     Decision,
-    EventFilter,
     EventType,
-    Fact,
-    FactKind,
-    Outcome,
     Payment,
-    PaymentEvent,
     PaymentState,
     Source,
-    contradicted,
-    decide,
     step,
     with_refusal,
     with_session,
 )
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from facts import LATER, NOW, WHOLE, a_capture, a_payment, a_payment_fact
 
 ABSORBING = frozenset({PaymentState.FAILED, PaymentState.CANCELLED, PaymentState.EXPIRED})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,6 @@ import typer
 import uvloop
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from antom_payments import app as processes
 from antom_payments import settings
@@ -22,7 +22,7 @@ from antom_payments.client import CallFailed, terminal
 from antom_payments.demo import run_demo
 from antom_payments.dev import LocalPorts, run_dev
 from antom_payments.emulator import CaptureOrder
-from antom_payments.errors import ConfigurationError, PaymentsError
+from antom_payments.errors import ConfigurationError, PaymentsError, StoreUnavailable
 from antom_payments.keygen import write_data_key, write_key_pair
 from antom_payments.store import migrate as migrate_store
 
@@ -47,22 +47,23 @@ _SERVER = "127.0.0.1:50051"
 def main() -> None:
     """Run the command line; errors in words, without a traceback."""
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)
     except typer.Abort:
         sys.exit(130)
-    except (typer.Exit, SystemExit) as stop:
-        sys.exit(getattr(stop, "exit_code", getattr(stop, "code", 0)))
     except ConfigurationError as error:
         _fail(str(error), 2)
+    except StoreUnavailable as error:
+        _fail(f"{error} ({type(error.__cause__).__name__})", 1)
     except (PaymentsError, CallFailed, RuntimeError, OSError) as error:
         _fail(str(error), 1)
     except Exception as error:
-        # click's usage errors know how to show themselves
+        # usage errors know how to show themselves
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    sys.exit(code)
 
 
 @cli.command()
@@ -133,13 +134,13 @@ def dev(
 ) -> None:
     """Run server, sidecar and a local Antom on embedded SQLite, and say how to call them."""
     ports = LocalPorts(grpc_port, notification_port, 0, emulator_port)
-    _run(run_dev(folder, ports, say=_out.print))
+    _run(run_dev(folder, ports, say=_say), new_loop=asyncio.new_event_loop)
 
 
 @cli.command()
 def demo() -> None:
     """Take one card payment from session to captured, and show its events and traces."""
-    _run(run_demo(_out))
+    _run(run_demo(_out), new_loop=asyncio.new_event_loop)
 
 
 @cli.command()
@@ -148,7 +149,7 @@ def migrate() -> None:
     loaded = settings.load()
     processes.prepare_embedded_folder(loaded)
     revision = asyncio.run(migrate_store(loaded.database_url.get_secret_value()))
-    _out.print(f"The schema is at revision {revision}.")
+    _say(f"The schema is at revision {revision}.")
 
 
 @cli.command()
@@ -158,15 +159,9 @@ def keygen(
     """Make the merchant's key pair and the data key. Never overwrites a key."""
     private_file, public_file = write_key_pair(folder, "merchant")
     data_key_file = write_data_key(folder)
-    _out.print(
-        f"{private_file}\n  the merchant's private key: ANTOM_PAYMENTS_MERCHANT_PRIVATE_KEY_FILE"
-    )
-    _out.print(
-        f"{public_file}\n  upload it in Antom's dashboard, which then shows Antom's public key"
-    )
-    _out.print(
-        f"{data_key_file}\n  encrypts stored sessions: ANTOM_PAYMENTS_DATA_KEY_FILE; keep it"
-    )
+    _say(f"{private_file}\n  the merchant's private key: ANTOM_PAYMENTS_MERCHANT_PRIVATE_KEY_FILE")
+    _say(f"{public_file}\n  upload it in Antom's dashboard, which then shows Antom's public key")
+    _say(f"{data_key_file}\n  encrypts stored sessions: ANTOM_PAYMENTS_DATA_KEY_FILE; keep it")
 
 
 @cli.command()
@@ -178,10 +173,9 @@ def config(
     if as_json:
         _out.print_json(json.dumps(shown))
     else:
-        table = Table("setting", "value", box=None)
+        width = max(map(len, shown))
         for name, value in shown.items():
-            table.add_row(name, value)
-        _out.print(table)
+            _say(f"{name:<{width}}  {value}".rstrip())
     for name, meant in settings.unknown_variables().items():
         hint = f"; did you mean {meant}?" if meant else ""
         _err.print(f"warning: there is no setting {name}{hint}")
@@ -265,13 +259,31 @@ async def _watch(address: str, wish: terminal.WatchWish, *, as_json: bool) -> No
         print(line, flush=True)  # noqa: T201 - plain lines, for pipes
 
 
-def _run(work: Coroutine[Any, Any, int | None]) -> None:
-    """Run ``work`` on uvloop; Ctrl-C is a normal end."""
-    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    with runner, contextlib.suppress(KeyboardInterrupt):
-        code = runner.run(work)
+def _run(
+    work: Coroutine[Any, Any, int | None],
+    *,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> None:
+    """Run ``work``; Ctrl-C and SIGTERM are normal ends, after which it cleans up.
+
+    On uvloop, except where processes are started: it forks, and gRPC complains of that.
+    """
+    runner = asyncio.Runner(loop_factory=new_loop)
+    with runner, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        code = runner.run(_until_told(work))
         if code:
             raise typer.Exit(code)
+
+
+async def _until_told(work: Coroutine[Any, Any, int | None]) -> int | None:
+    running = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await running
+
+
+def _say(text: str) -> None:
+    """Print lines as they are: they are paths and commands to copy."""
+    _out.print(text, markup=False, soft_wrap=True)
 
 
 def _fail(message: str, code: int) -> None:

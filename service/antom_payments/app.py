@@ -96,7 +96,9 @@ async def grpc_server(
         server = GrpcServer(
             service, stream, check=store.ping, options=grpc_options(settings), now=now
         )
-        yield await parts.enter_async_context(server)
+        with _named("grpc_address"):
+            await parts.enter_async_context(server)
+        yield server
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +107,7 @@ async def notification_receiver(
 ) -> AsyncIterator[tuple[NotificationApp, int]]:
     """The sidecar, serving while the block runs; its application and its port.
 
-    Raises ConfigurationError, SchemaOutdated, StoreUnavailable, OSError for a taken address.
+    Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
     async with contextlib.AsyncExitStack() as parts:
         store = await parts.enter_async_context(_store(settings, now, listens=False))
@@ -122,7 +124,9 @@ async def notification_receiver(
         await _serve_health(parts, settings, store)
         config = uvicorn_config(app, limits=HttpLimits(), count_refusal=counts.malformed)
         host, port = settings.notification_address
-        yield app, await parts.enter_async_context(serving(config, host=host, port=port))
+        with _named("notification_address"):
+            port = await parts.enter_async_context(serving(config, host=host, port=port))
+        yield app, port
 
 
 async def serve(settings: Settings) -> None:
@@ -177,6 +181,8 @@ async def emulate(
         certificate_file=files.tls_certificate,
         private_key_file=files.tls_private_key,
     )
+    # uvicorn raises the signals that end it again, when it has ended: ours take them.
+    _stop_signal()
     try:
         await uvicorn.Server(config).serve()
     finally:
@@ -256,10 +262,7 @@ async def _merchant(settings: Settings, now: Callable[[], datetime]) -> AsyncIte
         read=settings.antom_read_timeout_seconds,
         total=settings.antom_budget_seconds,
     )
-    try:
-        signer = Signer(private_key, settings.client_id, settings.antom_key_version)
-    except ValueError as error:
-        raise ConfigurationError(variable("client_id"), str(error)) from None
+    signer = Signer(private_key, settings.client_id, settings.antom_key_version)
     origin = antom_origin(settings.antom_url, setting=variable("antom_url"))
     policy = SessionPolicy(
         notify_url=settings.notify_url,
@@ -315,7 +318,19 @@ async def _serve_health(
         health_app(lambda: health.is_ready), limits=HttpLimits(), count_refusal=lambda _: None
     )
     host, port = settings.notification_health_address
-    await parts.enter_async_context(serving(config, host=host, port=port))
+    with _named("notification_health_address"):
+        await parts.enter_async_context(serving(config, host=host, port=port))
+
+
+@contextlib.contextmanager
+def _named(setting: str) -> Iterator[None]:
+    """Name the setting that is at fault when what it sets cannot be had."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(variable(setting), error.expected) from None
+    except OSError as error:
+        raise ConfigurationError(variable(setting), f"cannot be used: {error.strerror}") from None
 
 
 @contextlib.asynccontextmanager

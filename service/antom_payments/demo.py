@@ -8,6 +8,7 @@ the linked traces. Nothing leaves the machine; nothing stays behind.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -15,18 +16,20 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from antom_payments.client import PLAINTEXT, connect, terminal
+from antom_payments.client import CallFailed, terminal
 from antom_payments.dev import LocalPorts, LocalStack, local_stack
+from antom_payments.settings import PREFIX
 from antom_payments.trace_receiver import ReceivedSpan, TraceReceiver, receiving, rendered
 
 PAYMENT_REQUEST_ID = "demo-order-1001-pay-1"
 _CARD = "4054695723100768"  # Antom's sandbox Visa that succeeds (antom-api 9.3)
-_WANTED = ("SESSION_CREATED", "PAYMENT_AUTHORIZED", "CAPTURE_SUCCEEDED")
+_LAST = "CAPTURE_SUCCEEDED"
 _PATIENCE_SECONDS = 30.0
 _TRACING = {
+    "OTEL_SDK_DISABLED": "false",
     "OTEL_TRACES_EXPORTER": "otlp",
     "OTEL_METRICS_EXPORTER": "none",
-    "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
     "OTEL_TRACES_SAMPLER": "always_on",
     "OTEL_BSP_SCHEDULE_DELAY": "100",
 }
@@ -37,7 +40,7 @@ async def run_demo(console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="antom-payments-demo-") as folder:
         process_lines: list[str] = []
         try:
-            async with AsyncExitStack() as running, asyncio.timeout(2 * _PATIENCE_SECONDS):
+            async with AsyncExitStack() as running:
                 receiver, endpoint = await running.enter_async_context(receiving())
                 console.print("Starting server, sidecar and a local Antom on embedded SQLite ...")
                 stack = await running.enter_async_context(
@@ -45,22 +48,28 @@ async def run_demo(console: Console) -> int:
                         Path(folder),
                         LocalPorts(0, 0, 0, 0),
                         say=process_lines.append,
-                        extra_environment={**_TRACING, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint},
+                        environment=_environment(endpoint),
                     )
                 )
                 return await _take_payment(console, stack, receiver)
-        except (TimeoutError, RuntimeError) as error:
+        except (TimeoutError, RuntimeError, CallFailed, httpx.HTTPError) as error:
             console.print(f"The demo failed: {str(error) or 'it took too long'}", style="red")
-            console.print("What the processes said:", *process_lines[-40:], sep="\n", markup=False)
+            console.print("What the processes said:")
+            console.print(*process_lines[-40:], sep="\n", soft_wrap=True, markup=False)
             return 1
+
+
+def _environment(endpoint: str) -> dict[str, str]:
+    """Ours, without the settings of a real deployment that it may hold, and with tracing."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return inherited | _TRACING | {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint}
 
 
 async def _take_payment(console: Console, stack: LocalStack, receiver: TraceReceiver) -> int:
     console.print(f"  server   {stack.grpc_address} (gRPC)")
     console.print(f"  sidecar  {stack.notify_url} (Antom's notifications)")
     console.print(f"  Antom    {stack.emulator_url} (local)\n")
-    following = asyncio.create_task(_follow(console, stack.grpc_address))
-    async with connect(stack.grpc_address, credentials=PLAINTEXT) as payments:
+    async with terminal.connected(stack.grpc_address) as payments:
         wish = terminal.SessionWish(
             payment_request_id=PAYMENT_REQUEST_ID,
             minor_units=4200,
@@ -75,12 +84,12 @@ async def _take_payment(console: Console, stack: LocalStack, receiver: TraceRece
             "payment_session_data for Antom's SDK\n"
         )
         console.print("The events as they stream, from the log's beginning:")
-        async with httpx.AsyncClient(base_url=stack.emulator_url, trust_env=False) as antom:
-            paid = await antom.post(
-                f"/emulator/buyer/{PAYMENT_REQUEST_ID}", json={"action": "approve", "card": _CARD}
-            )
-            paid.raise_for_status()
-        trace_ids = await asyncio.wait_for(following, _PATIENCE_SECONDS)
+        following = asyncio.create_task(_follow(console, stack.grpc_address))
+        try:
+            await _approve(stack)
+            trace_ids = await asyncio.wait_for(following, _PATIENCE_SECONDS)
+        finally:
+            following.cancel()
         final = (await payments.get_payment(payment_request_id=PAYMENT_REQUEST_ID)).payment
     console.print(
         f"\nGetPayment: captured {final.captured_amount.currency_code} "
@@ -92,6 +101,15 @@ async def _take_payment(console: Console, stack: LocalStack, receiver: TraceRece
     return 0 if linked and took_all else 1
 
 
+async def _approve(stack: LocalStack) -> None:
+    """Pay as the buyer would."""
+    async with httpx.AsyncClient(base_url=stack.emulator_url, trust_env=False) as antom:
+        paid = await antom.post(
+            f"/emulator/buyer/{PAYMENT_REQUEST_ID}", json={"action": "approve", "card": _CARD}
+        )
+        paid.raise_for_status()
+
+
 async def _follow(console: Console, address: str) -> set[str]:
     """Print events until the capture; the traces that they name."""
     wish = terminal.WatchWish(earliest=True)
@@ -101,7 +119,7 @@ async def _follow(console: Console, address: str) -> set[str]:
             console.print(f"  {line}", soft_wrap=True, markup=False)
             for traceparent in (event.traceparent, event.append_traceparent):
                 trace_ids.add(traceparent.split("-")[1])
-            if f" {_WANTED[-1]} " in line:
+            if f" {_LAST} " in line:
                 break
     return trace_ids
 

@@ -26,7 +26,8 @@ from antom_payments.keygen import write_data_key, write_key_pair
 from antom_payments.settings import PREFIX
 
 CLIENT_ID = "SANDBOX_5X00000000000000"
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
+"""Longest start of a process: the first one after an installation compiles every module."""
 _STOP_SECONDS = 15.0
 
 
@@ -44,7 +45,9 @@ class LocalPorts:
 
         Raises ConfigurationError when a port that is asked for is taken.
         """
-        return LocalPorts(*(_free_port(port) for port in self._all()))
+        with contextlib.ExitStack() as held:
+            # All are held until the last is chosen: none is chosen twice.
+            return LocalPorts(*(_free_port(port, held) for port in self._all()))
 
     def _all(self) -> tuple[int, ...]:
         return (self.grpc, self.notifications, self.health, self.emulator)
@@ -81,7 +84,7 @@ async def local_stack(
     ports: LocalPorts,
     *,
     say: Callable[[str], None],
-    extra_environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,
     clock_scale: float = 1.0,
 ) -> AsyncIterator[LocalStack]:
     """Run server, sidecar and emulator while the block runs; all three ready when it begins.
@@ -90,7 +93,7 @@ async def local_stack(
         folder: database and keys; made when they are not there.
         ports: where they listen.
         say: called with each line that a process prints.
-        extra_environment: for all three processes, such as OTEL_*.
+        environment: of the processes, without what is set here.
         clock_scale: how fast the local Antom's time passes (resends, expiry).
 
     Raises:
@@ -99,7 +102,9 @@ async def local_stack(
     """
     ports = ports.chosen()
     stack = _describe(folder, ports)
-    environment = {**os.environ, **(extra_environment or {}), **stack.environment}
+    # gRPC would ask the environment's proxy for loopback, too.
+    direct = ",".join(filter(None, ("127.0.0.1", environment.get("no_proxy"))))
+    environment = {**environment, "no_proxy": direct, **stack.environment}
     command = [sys.executable, "-m", "antom_payments"]
     emulator = [
         *("emulator", "--address", f"127.0.0.1:{ports.emulator}"),
@@ -113,11 +118,11 @@ async def local_stack(
             ("server", ["serve"]),
             ("sidecar", ["notifications"]),
         ):
-            process = await running.enter_async_context(
+            stack.processes[name] = await running.enter_async_context(
                 _process(name, [*command, *arguments], environment, say)
             )
+        for name, process in stack.processes.items():
             await _ready(name, process, ports)
-            stack.processes[name] = process
         yield stack
 
 
@@ -217,7 +222,8 @@ async def _ready(name: str, process: asyncio.subprocess.Process, ports: LocalPor
 
 
 async def _serves(address: str) -> bool:
-    async with grpc.aio.insecure_channel(address) as channel:
+    direct = [("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(address, options=direct) as channel:
         request = health_pb2.HealthCheckRequest(service="readiness")
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -235,16 +241,18 @@ async def _answers(url: str) -> bool:
             return False
 
 
-def _free_port(port: int) -> int:
-    with socket.socket() as probe:
+def _free_port(port: int, held: contextlib.ExitStack) -> int:
+    probe = held.enter_context(socket.socket())
+    if port:
+        # As the servers do: connections of the last run may still linger.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"port {port}", "is taken by another program; choose another one"
-            ) from error
-        return int(probe.getsockname()[1])
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise ConfigurationError(
+            f"port {port}", "is taken by another program; choose another one"
+        ) from error
+    return int(probe.getsockname()[1])
 
 
 async def run_dev(folder: Path, ports: LocalPorts, *, say: Callable[[str], None]) -> int:

@@ -8,8 +8,9 @@ PaymentsError
 ├── PaymentRequestIdReused      the id belongs to another payment
 ├── SessionInFlight             another call with the id is under way
 ├── AntomError
-│   ├── AntomRefused            a signed F: final for this id
-│   ├── NewPaymentRequestIdNeeded
+│   ├── AntomSaidNo
+│   │   ├── AntomRefused        a signed F: final for this id
+│   │   └── NewPaymentRequestIdNeeded
 │   ├── OutcomeUnknown          U, timeout, cut connection: may have worked
 │   ├── AntomUnavailable        nothing was sent
 │   └── AntomUntrusted          unsigned, badly signed, or our key is not accepted
@@ -119,10 +120,8 @@ class AntomError(PaymentsError):
         super().__init__(f"{self.text} ({result_code})" if result_code else self.text)
 
 
-class AntomRefused(AntomError):
-    """A signed answer with ``resultStatus`` F: final for this id."""
-
-    text = "Antom refused the request"
+class AntomSaidNo(AntomError):
+    """A signed F about the request itself."""
 
     def __init__(self, result_code: str = "", *, was_sent_before: bool = False) -> None:
         self.was_sent_before = was_sent_before
@@ -130,7 +129,13 @@ class AntomRefused(AntomError):
         super().__init__(result_code)
 
 
-class NewPaymentRequestIdNeeded(AntomError):
+class AntomRefused(AntomSaidNo):
+    """A signed answer with ``resultStatus`` F: final for this id."""
+
+    text = "Antom refused the request"
+
+
+class NewPaymentRequestIdNeeded(AntomSaidNo):
     """Antom says that the id is used up: start again with a new one."""
 
     text = "Antom needs a new payment_request_id"

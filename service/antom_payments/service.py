@@ -14,27 +14,32 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from antom_payments import telemetry
 from antom_payments.antom import AntomClient, SessionPolicy, session_body
+from antom_payments.antom.messages import with_expiry_of
 from antom_payments.errors import (
     AntomError,
-    AntomRefused,
+    AntomSaidNo,
     DeadlineExceeded,
     LimitReached,
     MerchantNotFound,
+    NewPaymentRequestIdNeeded,
     OutcomeUnknown,
     PaymentNotFound,
     StoreUnavailable,
 )
-from antom_payments.payment import EventType, Fact, Notification, Payment
+from antom_payments.fact import Fact, Notification
+from antom_payments.payment import EventType, Payment
 from antom_payments.session import Session, SessionRequest
 from antom_payments.store import Applied, AppliedOutcome, Member, PaymentStore, SessionClaim
 
 T = TypeVar("T")
+Inquired = tuple[Payment, bool]
+"""A payment after an inquiry, and whether Antom knows it."""
 
 _LEASE_MARGIN_SECONDS = 5.0
 """A lease outlives the longest call by this much (design: call budget + 5 s)."""
@@ -117,7 +122,7 @@ class PaymentService:
         self._call_budget_seconds = call_budget_seconds
         self._antom_in_flight = antom_in_flight
         self._calls: set[asyncio.Task[Any]] = set()
-        self._inquiries: dict[tuple[str, str], tuple[float, asyncio.Task[Payment]]] = {}
+        self._inquiries: dict[tuple[str, str], tuple[float, asyncio.Task[Inquired]]] = {}
 
     async def create_session(
         self, caller: Caller, request: SessionRequest, *, budget_seconds: float
@@ -130,19 +135,14 @@ class PaymentService:
             AntomRefused, NewPaymentRequestIdNeeded: definite; a new id is needed.
             OutcomeUnknown, AntomUnavailable, AntomUntrusted, DeadlineExceeded: repeat with the
                 same id.
+            LimitReached: too many calls are under way; nothing was stored or sent.
         """
         merchant = self._merchant(caller, request.merchant_account)
         now = self._now()
         body = session_body(request, policy=merchant.policy, now=now)
         intent = _intent(request, merchant.merchant_account, now)
-        if len(self._calls) >= self._antom_in_flight:
-            raise LimitReached("antom_in_flight")
-        claim = await self._store.begin_session(
-            intent, body, lease_seconds=self._call_budget_seconds + _LEASE_MARGIN_SECONDS
-        )
-        if not claim.lease_token:
-            return SessionAnswer(claim.payment, claim.session)
-        call = self._start(self._ask_for_session(merchant, claim))
+        # From the intent on in a task of its own: a caller that leaves early holds no lease either.
+        call = self._start(self._create(merchant, intent, body))
         return await self._within(call, budget_seconds)
 
     async def get_payment(
@@ -150,7 +150,7 @@ class PaymentService:
     ) -> Payment:
         """Read a payment; ``fresh`` asks Antom first and stores what it says.
 
-        Raises PaymentNotFound, and for a fresh read what the inquiry raises.
+        Raises PaymentNotFound, and for a fresh read LimitReached and what the inquiry raises.
         """
         merchant_account = self._merchant(caller, key.merchant_account).merchant_account
         payment = await self._store.payment(
@@ -163,7 +163,8 @@ class PaymentService:
             raise PaymentNotFound
         if not fresh:
             return payment
-        return await self._within(self._shared_inquiry(payment), budget_seconds)
+        asked, _ = await self._within(self._shared_inquiry(payment), budget_seconds)
+        return asked
 
     async def apply_notification(
         self, notification: Notification, fact: Fact | None, not_understood: str = ""
@@ -181,9 +182,8 @@ class PaymentService:
 
         None means all. Raises MerchantNotFound for one that is not configured or not the caller's.
         """
-        for merchant_account in wanted:
-            self._merchant(caller, merchant_account)
-        return frozenset(wanted) or caller.merchant_accounts
+        mine = frozenset(self._merchant(caller, one).merchant_account for one in wanted)
+        return mine or caller.merchant_accounts
 
     async def drain(self) -> None:
         """Wait until every call that left for Antom has been recorded."""
@@ -206,13 +206,23 @@ class PaymentService:
             raise MerchantNotFound("")
         return mine[0]
 
+    async def _create(self, merchant: Merchant, intent: Payment, body: bytes) -> SessionAnswer:
+        """Store the intent, and ask Antom unless somebody did."""
+        claim = await self._store.begin_session(
+            intent, body, lease_seconds=self._call_budget_seconds + _LEASE_MARGIN_SECONDS
+        )
+        if not claim.lease_token:
+            return SessionAnswer(claim.payment, claim.session)
+        claim = replace(claim, request=with_expiry_of(claim.request, body))
+        return await self._ask_for_session(merchant, claim)
+
     async def _ask_for_session(self, merchant: Merchant, claim: SessionClaim) -> SessionAnswer:
         """Ask Antom under the lease, and store whatever it says."""
         try:
             session = await merchant.antom.create_payment_session(
                 claim.request, budget_seconds=self._call_budget_seconds
             )
-        except AntomRefused as refusal:
+        except AntomSaidNo as refusal:
             return await self._refused(merchant, claim, refusal)
         except AntomError:
             await _kept(lambda: self._store.release_session(claim))
@@ -221,7 +231,7 @@ class PaymentService:
         return SessionAnswer(payment, session)
 
     async def _refused(
-        self, merchant: Merchant, claim: SessionClaim, refusal: AntomRefused
+        self, merchant: Merchant, claim: SessionClaim, refusal: AntomSaidNo
     ) -> SessionAnswer:
         """Conclude from a refusal, when it is proof.
 
@@ -230,17 +240,21 @@ class PaymentService:
         """
         if claim.was_sent_before or refusal.was_sent_before:
             try:
-                payment = await self._inquire(merchant, claim.payment)
+                payment, is_known = await self._inquire(merchant, claim.payment)
             except AntomError as error:
                 await _kept(lambda: self._store.release_session(claim))
                 raise OutcomeUnknown(refusal.result_code) from error
-            if payment.version > claim.payment.version:
+            if is_known:
                 await _kept(lambda: self._store.release_session(claim))
                 return SessionAnswer(payment, None)
-        await _kept(lambda: self._store.refuse_session(claim, refusal.result_code))
+        if isinstance(refusal, NewPaymentRequestIdNeeded):
+            # About an order that is over, which an inquiry tells; not about this payment's session.
+            await _kept(lambda: self._store.release_session(claim))
+        else:
+            await _kept(lambda: self._store.refuse_session(claim, refusal.result_code))
         raise refusal
 
-    def _shared_inquiry(self, payment: Payment) -> asyncio.Task[Payment]:
+    def _shared_inquiry(self, payment: Payment) -> asyncio.Task[Inquired]:
         """The inquiry that callers of the same second share."""
         now = time.monotonic()
         for key, (since, _) in list(self._inquiries.items()):
@@ -252,8 +266,8 @@ class PaymentService:
             self._inquiries[key] = (now, self._start(self._inquire(merchant, payment)))
         return self._inquiries[key][1]
 
-    async def _inquire(self, merchant: Merchant, payment: Payment) -> Payment:
-        """Ask Antom about a payment, and store the facts it tells; the payment after them."""
+    async def _inquire(self, merchant: Merchant, payment: Payment) -> Inquired:
+        """Ask Antom about a payment, and store the facts it tells."""
         answer = await merchant.antom.inquire_payment(
             payment_request_id=payment.payment_request_id,
             merchant_account=payment.merchant_account,
@@ -266,7 +280,7 @@ class PaymentService:
         found = await self._store.payment(
             payment.merchant_account, payment_request_id=payment.payment_request_id
         )
-        return found or payment
+        return found or payment, answer.exists
 
     async def _within(self, task: asyncio.Task[T], budget_seconds: float) -> T:
         """Wait for ``task`` as long as the caller does; it goes on in any case."""
@@ -276,6 +290,10 @@ class PaymentService:
         return task.result()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run ``work``, which calls Antom, to its end. Raises LimitReached."""
+        if len(self._calls) >= self._antom_in_flight:
+            work.close()
+            raise LimitReached("antom_in_flight")
         task = asyncio.create_task(work)
         self._calls.add(task)
         task.add_done_callback(self._ended)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
+    AllowInfNan,
     BeforeValidator,
+    Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    StringConstraints,
     ValidationError,
     field_validator,
 )
@@ -26,6 +31,8 @@ from antom_payments.errors import ConfigurationError
 
 PREFIX = "ANTOM_PAYMENTS_"
 EMBEDDED_DATABASE_URL = "sqlite:///.antom-payments/payments.db"
+
+_PASSWORD_IN_QUERY = re.compile(r"(?i)([?&][^=&]*pass[^=&]*=)[^&]*")
 
 
 class Address(NamedTuple):
@@ -54,6 +61,7 @@ def _paths(value: object) -> object:
     return value
 
 
+Seconds = Annotated[PositiveFloat, AllowInfNan(False)]
 ServerAddress = Annotated[Address, BeforeValidator(_address), NoDecode]
 
 
@@ -72,22 +80,22 @@ class Settings(BaseSettings):
     """Database: `postgresql://user:password@host/name`, or `sqlite:///file` for one host."""
     database_pool_size: PositiveInt = 8
     """Most connections of one process to the database."""
-    database_pool_timeout_seconds: PositiveFloat = 2.0
+    database_pool_timeout_seconds: Seconds = 2.0
     """Longest wait for a free connection; after it the call fails with UNAVAILABLE."""
-    database_statement_cache_size: int = 100
+    database_statement_cache_size: NonNegativeInt = 100
     """Prepared statements kept per connection; 0 behind PgBouncer in transaction mode."""
     data_key_file: Path | None = None
     """File with the keys that encrypt sessions and raw notifications, newest first (`keygen`)."""
 
-    merchant_account: str = "default"
+    merchant_account: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "default"
     """Name of the merchant in requests, events and filters."""
-    client_id: str = ""
+    client_id: Annotated[str, StringConstraints(pattern="^[0-9A-Za-z_-]{0,64}$")] = ""
     """Antom's client id; one that begins with SANDBOX_ uses Antom's sandbox."""
     antom_environment: Literal["any", "production", "sandbox"] = "any"
     """Refuses to start when the client id is of the other environment."""
     antom_url: str = "https://open-sea-global.alipay.com"
     """Antom's origin for the merchant's region; `http://` on loopback only."""
-    antom_key_version: str = "1"
+    antom_key_version: Annotated[str, StringConstraints(pattern="^[0-9A-Za-z]{1,16}$")] = "1"
     """`keyVersion` sent with signatures."""
     merchant_private_key_file: Path | None = None
     """File with the merchant's private key: bare base64 or PEM. Not for the sidecar."""
@@ -99,11 +107,11 @@ class Settings(BaseSettings):
     """Refuse Chinese characters in ids, order description and goods: some methods break on them."""
     require_authorization_for_card: bool = True
     """Refuse CARD without `is_authorization`: it would be money taken without a capture event."""
-    antom_connect_timeout_seconds: PositiveFloat = 5.0
+    antom_connect_timeout_seconds: Seconds = 5.0
     """Longest wait for a connection to Antom."""
-    antom_read_timeout_seconds: PositiveFloat = 15.0
+    antom_read_timeout_seconds: Seconds = 15.0
     """Longest silence of Antom within an answer."""
-    antom_budget_seconds: PositiveFloat = 20.0
+    antom_budget_seconds: Seconds = 20.0
     """Longest a call to Antom may take, with its retries."""
     antom_in_flight: PositiveInt = 64
     """Most calls to Antom at one time."""
@@ -114,23 +122,23 @@ class Settings(BaseSettings):
     """Offer gRPC server reflection."""
     grpc_unary_in_flight: PositiveInt = 256
     """Most unary calls at one time; more get RESOURCE_EXHAUSTED."""
-    grpc_unary_timeout_seconds: PositiveFloat = 30.0
+    grpc_unary_timeout_seconds: Seconds = 30.0
     """Longest a unary call may take, whatever deadline the caller sets."""
     grpc_streams: PositiveInt = 2000
     """Most event streams at one time."""
     grpc_streams_per_peer: PositiveInt = 50
     """Most event streams of one client address."""
-    stream_checkpoint_seconds: PositiveFloat = 15.0
+    stream_checkpoint_seconds: Seconds = 15.0
     """A stream says at least this often how far it is."""
-    stream_life_seconds: PositiveFloat = 900.0
+    stream_life_seconds: Annotated[Seconds, Field(le=1140)] = 900.0
     """Longest a stream lives before it is ended with ABORTED; shortened at random by a fifth."""
-    stream_write_timeout_seconds: PositiveFloat = 30.0
+    stream_write_timeout_seconds: Seconds = 30.0
     """A subscriber that reads nothing for so long is let go with RESOURCE_EXHAUSTED."""
     stream_ring_events: PositiveInt = 10_000
     """Newest events kept in memory; older ones are read from the database."""
-    drain_delay_seconds: NonNegativeFloat = 5.0
+    drain_delay_seconds: Annotated[NonNegativeFloat, AllowInfNan(False)] = 5.0
     """Between SIGTERM and refusing new calls, while load balancers take notice."""
-    drain_grace_seconds: PositiveFloat = 30.0
+    drain_grace_seconds: Seconds = 30.0
     """How long calls under way may take to end after that."""
 
     notification_address: ServerAddress = Address("127.0.0.1", 8080)
@@ -148,6 +156,16 @@ class Settings(BaseSettings):
     """Least level of log lines."""
     log_format: Literal["json", "console"] = "json"
     """JSON lines, or text for people."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_known(cls, value: SecretStr) -> SecretStr:
+        scheme, separator, _ = value.get_secret_value().partition("://")
+        if not separator or scheme.partition("+")[0] not in {"postgresql", "sqlite"}:
+            raise ValueError(
+                "expected postgresql://user:password@host/database or sqlite:///path/to/file.db"
+            )
+        return value
 
     @field_validator("notification_path")
     @classmethod
@@ -182,12 +200,12 @@ def shown(settings: Settings) -> dict[str, str]:
     for field in Settings.model_fields:
         value = getattr(settings, field)
         if isinstance(value, SecretStr):
-            text = _without_password(value.get_secret_value())
+            text = value.get_secret_value()
         elif isinstance(value, tuple) and not isinstance(value, Address):
             text = ",".join(str(part) for part in value)
         else:
             text = "" if value is None else str(value)
-        values[variable(field)] = text
+        values[variable(field)] = _without_password(text)
     return values
 
 
@@ -208,12 +226,12 @@ def secret_text(path: Path | None, setting: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    scheme, colon, rest = url.partition("://")
+    """A URL to show: without a password before its host or in its query."""
+    scheme, separator, rest = url.partition("://")
     credentials, at, host = rest.rpartition("@")
-    if not at:
-        return url
-    user = credentials.partition(":")[0]
-    return f"{scheme}{colon}{user}:***@{host}" if ":" in credentials else url
+    user, colon, _ = credentials.partition(":")
+    shown = f"{user}:***" if colon else credentials
+    return _PASSWORD_IN_QUERY.sub(r"\1***", f"{scheme}{separator}{shown}{at}{host}")
 
 
 def unknown_variables() -> dict[str, str]:

@@ -17,8 +17,9 @@ from antom_payments.antom.messages import (
     parse_inquiry,
     read_message,
 )
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
-from antom_payments.payment import Fact, FactKind, Outcome, Source
+from antom_payments.payment import Source
 
 SGD_42 = Money("SGD", 4200)
 PAID = SEED / "05_inquiryPayment_response_success_transactions_null.json"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from antom.golden import MODELLED, SEED, compact, sample, vectors
 from antom_payments.antom.messages import NotUnderstood, parse_notification
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
-from antom_payments.payment import Fact, FactKind, Outcome, Source
+from antom_payments.payment import Source
 
 SGD_42 = Money("SGD", 4200)
 

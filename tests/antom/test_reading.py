@@ -20,7 +20,8 @@ from antom_payments.antom.messages.reading import (
     parse_time,
     read_message,
 )
-from antom_payments.money import Money
+from antom_payments.antom.messages.shape import amount_fields
+from antom_payments.money import MAX_MINOR_UNITS, Money
 
 
 def _reason(body: bytes) -> str:
@@ -130,6 +131,16 @@ def test_a_list_of_something_else_is_not_understood() -> None:
 def test_an_integer_amount_is_read_exactly(value: int, as_text: bool, currency: str) -> None:
     amount = {"currency": currency, "value": str(value) if as_text else value}
     assert JsonObject({"x": amount}).money("x") == Money(currency, value)
+
+
+@given(
+    minor_units=st.integers(0, MAX_MINOR_UNITS),
+    currency=st.from_regex(r"[A-Z]{3}", fullmatch=True),
+)
+def test_an_amount_that_we_write_is_read_back(minor_units: int, currency: str) -> None:
+    money = Money(currency, minor_units)
+    written = json.dumps({"x": amount_fields(money)}).encode()
+    assert read_message(written).money("x") == money
 
 
 @given(

@@ -71,7 +71,7 @@ def changed(path: str, value: Any) -> Json:
         ("paymentAmount", {"currency": "IDR", "value": "4250"}),
         ("paymentMethod", MISSING),
         ("paymentMethod.paymentMethodType", MISSING),
-        ("paymentMethod.paymentMethodId", "x" * 129),
+        ("paymentMethod.paymentMethodId", "x" * 2049),
         ("paymentFactor.isAuthorization", "yes"),
         ("paymentFactor.captureMode", "LATER"),
         ("paymentRedirectUrl", MISSING),

@@ -1,4 +1,4 @@
-"""Another process that appends: `python append_elsewhere.py URL COUNT`; one line when it is done."""
+"""Another process that appends: `python append_elsewhere.py URL COUNT`."""
 
 from __future__ import annotations
 

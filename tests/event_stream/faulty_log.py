@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from antom_payments.errors import StoreUnavailable
-from antom_payments.payment import EventFilter, PaymentEvent
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import EventLog, LogPage
 
 

@@ -9,14 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from antom_payments.errors import LogCorrupt
 from antom_payments.money import Money
-from antom_payments.payment import (
-    EventFilter,
-    EventType,
-    Payment,
-    PaymentEvent,
-    PaymentState,
-    Source,
-)
+from antom_payments.payment import EventType, Payment, PaymentState, Source
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import LogPage
 
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)

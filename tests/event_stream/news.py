@@ -8,16 +8,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
-from antom_payments.payment import (
-    EventFilter,
-    Fact,
-    FactKind,
-    Outcome,
-    Payment,
-    PaymentEvent,
-    Source,
-)
+from antom_payments.payment import Payment, Source
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import LogPage, Member, PaymentStore
 from antom_payments.store.database import Database
 

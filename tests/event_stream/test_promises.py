@@ -12,7 +12,9 @@ import pytest
 
 from antom_payments.errors import CursorExpired, CursorInvalid, LogRewound
 from antom_payments.event_stream import BatchLimits, EventStream, Pace
-from antom_payments.payment import EventFilter, EventType, Outcome
+from antom_payments.fact import Outcome
+from antom_payments.payment import EventType
+from antom_payments.payment_event import EventFilter
 from antom_payments.store import PaymentStore
 from event_stream.news import News, execute, whole_log
 from event_stream.watching import (
@@ -23,6 +25,7 @@ from event_stream.watching import (
     Latest,
     Watcher,
     running,
+    tail_is_at_head,
 )
 
 SMALL = {
@@ -53,11 +56,6 @@ async def append_at_once(news: News, writers: int, each: int) -> None:
             await news.about(f"payment-{writer}-{number % 2}")
 
     await asyncio.gather(*(write(writer) for writer in range(writers)))
-
-
-async def tail_is_at_head(stream: EventStream) -> None:
-    """Starting with the latest event waits until the tail has read it."""
-    (await stream.subscribe(Latest(), EVERYTHING)).close()
 
 
 async def test_ordered_events_arrive_in_the_order_of_their_commits(
@@ -261,18 +259,17 @@ async def test_expiring_loudly_with_the_cursor_of_what_is_still_kept(
     events = await news.about(*(f"payment-{n}" for n in range(20)))
     await execute(database_url, "DELETE FROM events WHERE sequence < 13")
     async with running(store.log, **SMALL) as stream:
-        with pytest.raises(CursorExpired) as expired:
-            await stream.subscribe(
-                AfterCursor(stream.cursor_at(11, events[10].event_id)), EVERYTHING
-            )
+        cursors = [stream.cursor_at(event.sequence, event.event_id) for event in events]
         with pytest.raises(CursorExpired):
-            await stream.subscribe(AfterCursor(stream.cursor_at(1, events[0].event_id)), EVERYTHING)
+            await stream.subscribe(AfterCursor(cursors[0]), EVERYTHING)
+        with pytest.raises(CursorExpired) as expired:
+            await stream.subscribe(AfterCursor(cursors[10]), EVERYTHING)
         oldest = expired.value.oldest_cursor
         assert expired.value.metadata == {"oldest_cursor": oldest}
         resumed = await Watcher.start(stream, AfterCursor(oldest))
         assert (await resumed.until_sequence(20)).sequences == list(range(13, 21))
         # Its own predecessor is gone, and the one right before what is kept still resumes.
-        edge = await Watcher.start(stream, AfterCursor(stream.cursor_at(12, events[11].event_id)))
+        edge = await Watcher.start(stream, AfterCursor(cursors[11]))
         assert (await edge.until_sequence(20)).sequences == list(range(13, 21))
         earliest = await Watcher.start(stream, Earliest())
         assert (await earliest.until_sequence(20)).sequences == list(range(13, 21))
@@ -289,8 +286,7 @@ async def test_expiring_loudly_while_a_subscriber_is_too_slow_for_retention(
     assert watcher.sequences == [1, 2, 3]
     await execute(database_url, "DELETE FROM events WHERE sequence < 10")
     with pytest.raises(CursorExpired) as expired:
-        while True:
-            await watcher.take()
+        await watcher.until_sequence(20)
     assert watcher.sequences == [1, 2, 3, 4, 5]  # the page it already had
     resumed = await Watcher.start(stream, AfterCursor(expired.value.oldest_cursor))
     assert (await resumed.until_sequence(20)).sequences == list(range(10, 21))

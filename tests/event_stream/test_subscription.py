@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from antom_payments.event_stream import BatchLimits, EventStream
-from antom_payments.payment import EventFilter
+from antom_payments.payment_event import EventFilter
 from antom_payments.store import PaymentStore
 from event_stream.faulty_log import FaultyLog
+from event_stream.memory_log import MemoryLog, event_of
 from event_stream.news import News
 from event_stream.watching import (
-    EVERYTHING,
     AfterCursor,
     Earliest,
     Latest,
     Watcher,
     running,
+    tail_is_at_head,
 )
 
 A = EventFilter(payment_request_ids=frozenset({"a"}))
@@ -40,11 +41,6 @@ async def stream(log: FaultyLog) -> AsyncIterator[EventStream]:
     """A stream with a ring of three events, and pages of four."""
     async with running(log, ring_events=3, page_events=4, page_reads=2) as stream:
         yield stream
-
-
-async def tail_is_at_head(stream: EventStream) -> None:
-    """Starting with the latest event waits until the tail has read it."""
-    (await stream.subscribe(Latest(), EVERYTHING)).close()
 
 
 async def test_caught_up_comes_once_after_history_and_before_what_is_live(
@@ -94,7 +90,7 @@ async def test_a_batch_holds_what_fits_by_count(news: News, log: FaultyLog) -> N
 async def test_a_batch_holds_what_fits_by_size_and_a_large_event_goes_alone(
     news: News, log: FaultyLog
 ) -> None:
-    await news.about("p" * 60, "p" * 61, "q", "r", "s", "p" * 62)
+    await news.about("p" * 40, "p" * 41, "q", "r", "s", "p" * 42)
     for ring_events in (1, 100):  # from pages, and from the ring
         limits = BatchLimits(size_bytes=350)
         async with running(log, limits=limits, ring_events=ring_events) as stream:
@@ -192,7 +188,7 @@ async def test_a_closed_subscriber_is_forgotten(
 
 
 async def test_whoever_falls_behind_the_ring_reads_pages_and_misses_nothing(
-    news: News, log: FaultyLog, stream: EventStream
+    news: News, stream: EventStream
 ) -> None:
     idle = await (await Watcher.start(stream, Latest())).until_caught_up()
     for _ in range(5):
@@ -215,17 +211,21 @@ async def test_who_was_not_woken_needs_no_page_though_the_ring_went_round(
     assert log.pages[A] == 0
 
 
-async def test_lag_is_the_age_of_the_next_event_against_the_newest(
-    news: News, log: FaultyLog, clock: object, sqlite_clock_moves: object = None
-) -> None:
-    async with running(log, ring_events=3, page_events=2, limits=BatchLimits(events=1)) as stream:
-        await news.about("a", "b")
-        clock.advance(30)  # type: ignore[attr-defined]
-        await news.about("c", "d")
+async def test_lag_is_how_much_older_the_place_is_than_the_newest_event() -> None:
+    log = MemoryLog()  # appends one event a second
+    for _ in range(6):
+        log.append(event_of())
+    log.prune(3)
+    async with running(log, ring_events=2, page_events=3, limits=BatchLimits(events=2)) as stream:
         watcher = await Watcher.start(stream, Earliest())
-        lags = [watcher.subscription.lag_seconds()]
-        while not watcher.caught_up:
-            await watcher.take()
-            lags.append(watcher.subscription.lag_seconds())
-        assert lags[-1] == 0
-        assert lags == sorted(lags, reverse=True)
+        # Nothing delivered yet: as old as the oldest event kept, which is the third.
+        assert watcher.subscription.lag_seconds() == 3
+        for sequence, lag in ((4, 2), (5, 1), (6, 0)):
+            await watcher.until_sequence(sequence)
+            assert watcher.subscription.lag_seconds() == lag
+        await watcher.until_caught_up()
+        log.append(event_of())
+        await tail_is_at_head(stream)
+        assert watcher.subscription.lag_seconds() == 1
+        await watcher.until_sequence(7)
+        assert watcher.subscription.lag_seconds() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -9,19 +10,14 @@ from hypothesis import strategies as st
 
 from antom_payments.cursor import CursorSeal
 from antom_payments.errors import LogRewound, PaymentsError
-from antom_payments.event_stream import EventStream
 from antom_payments.event_stream.entry import Encoder, admits
 from antom_payments.event_stream.wake_ups import WakeUps
-from antom_payments.payment import (
-    EventFilter,
-    EventType,
-    PaymentEvent,
-    PaymentState,
-)
+from antom_payments.payment import EventType, PaymentState
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import PaymentStore
 from event_stream.memory_log import event_of
 from event_stream.news import News
-from event_stream.watching import EVERYTHING, Latest, Watcher, running
+from event_stream.watching import EVERYTHING, AfterCursor, Watcher, running, tail_is_at_head
 
 encoder = Encoder(CursorSeal(bytes(range(64)), "log"), lambda *_: b"")
 
@@ -109,8 +105,6 @@ def test_who_left_is_not_in_the_index_any_more(wanted: list[EventFilter]) -> Non
 
 
 async def test_many_are_roused_in_several_turns_of_the_loop() -> None:
-    import asyncio
-
     wake_ups = WakeUps()
     sleepers = [Sleeper(EVERYTHING) for _ in range(600)]
     for sleeper in sleepers:
@@ -141,9 +135,10 @@ async def test_events_of_others_wake_none_of_a_thousand_followers_of_one_payment
 ) -> None:
     news = News(store)
     async with running(store.log) as stream:
+        start = AfterCursor(await stream.cursor_after(0))
         followers = [
             await Watcher.start(
-                stream, Latest(), EventFilter(payment_request_ids=frozenset({f"mine-{n}"}))
+                stream, start, EventFilter(payment_request_ids=frozenset({f"mine-{n}"}))
             )
             for n in range(1_000)
         ]
@@ -156,8 +151,3 @@ async def test_events_of_others_wake_none_of_a_thousand_followers_of_one_payment
         for number, sequences in ((7, [201, 204]), (8, [203])):
             await followers[number].until_sequence(sequences[-1])
             assert followers[number].sequences == sequences
-
-
-async def tail_is_at_head(stream: EventStream) -> None:
-    """Starting with the latest event waits until the tail has read it."""
-    (await stream.subscribe(Latest(), EVERYTHING)).close()

@@ -16,14 +16,23 @@ from antom_payments.event_stream import (
     Pace,
     Subscription,
 )
-from antom_payments.payment import EventFilter, PaymentEvent
+from antom_payments.payment_event import EventFilter, PaymentEvent
 
 EVERYTHING = EventFilter()
 PATIENCE = 20.0
 """Seconds after which a test that waits for something has failed."""
 FOR_EVER = 3600.0
 EAGER = Pace(busy_seconds=0.001, idle_seconds=0.01, retry_seconds=0.001, max_retry_seconds=0.01)
-__all__ = ["EVERYTHING", "AfterCursor", "Earliest", "Latest", "Seen", "Watcher", "running"]
+__all__ = [
+    "EVERYTHING",
+    "AfterCursor",
+    "Earliest",
+    "Latest",
+    "Seen",
+    "Watcher",
+    "running",
+    "tail_is_at_head",
+]
 
 
 class Seen(NamedTuple):
@@ -106,3 +115,8 @@ class Watcher:
 
     def close(self) -> None:
         self.subscription.close()
+
+
+async def tail_is_at_head(stream: EventStream) -> None:
+    """Wait until the tail has read what is committed: starting with the latest event does."""
+    (await stream.subscribe(Latest(), EVERYTHING)).close()

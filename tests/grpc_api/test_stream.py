@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import grpc
-
 from antom_payments.store import PaymentStore
-from antom_payments.v1 import payment_event_pb2
 from antom_payments.v1 import payment_service_pb2 as pb
-from grpc_api.world import EARLIEST, LATEST, Following, serving, stream_options
+from grpc_api.world import serving
 
 
 async def test_history_then_the_marker_then_what_happens_live(store: PaymentStore) -> None:
@@ -33,9 +28,11 @@ async def test_a_stream_resumes_after_any_cursor_it_gave(store: PaymentStore) ->
         events = await served.news.about(*(f"order-{n}" for n in range(5)))
         first = await served.follow().until_events(5)
         for response in first.responses:
-            taken = len(
-                [event for event in first.events if event.event_id]
-            ) if response is first.responses[-1] else None
+            taken = (
+                len([event for event in first.events if event.event_id])
+                if response is first.responses[-1]
+                else None
+            )
             again = served.follow(pb.StreamPaymentEventsRequest(after_cursor=response.cursor))
             await again.until_marker("caught_up")
             seen = sum(

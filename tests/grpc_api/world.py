@@ -153,9 +153,7 @@ class Served:
     channel: grpc.aio.Channel
     stub: Any
 
-    def follow(
-        self, request: pb.StreamPaymentEventsRequest = EARLIEST, **call: Any
-    ) -> Following:
+    def follow(self, request: pb.StreamPaymentEventsRequest = EARLIEST, **call: Any) -> Following:
         return Following(self.stub.StreamPaymentEvents(request, **call))
 
 
@@ -209,9 +207,7 @@ async def edge_around(
     """A server with the given handlers of service `test.Service`, behind the edge."""
     admission = Admission(limits or CallLimits())
     server = grpc.aio.server(interceptors=[Edge(admission)])
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("test.Service", methods)]
-    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Service", methods)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -72,9 +72,15 @@ async def sidecar(service: PaymentService, start_sidecar: Starts) -> AsyncIterat
 
 
 @pytest.fixture
-async def payment(store: PaymentStore, clock: FrozenClock) -> Payment:
+def seed(store: PaymentStore, clock: FrozenClock) -> Callable[..., Awaitable[Payment]]:
+    """Makes the payment that the seed's PAYMENT_RESULT is about, with changes."""
+    return lambda **changes: seed_payment(store, clock.now(), **changes)
+
+
+@pytest.fixture
+async def payment(seed: Callable[..., Awaitable[Payment]]) -> Payment:
     """A payment that awaits its buyer; event 1 is its session."""
-    return await seed_payment(store, clock.now())
+    return await seed()
 
 
 @pytest.fixture

@@ -13,18 +13,25 @@ from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from sqlalchemy import Table, make_url, select
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from antom_payments.antom.signing import Signer
 from antom_payments.money import Money
 from antom_payments.notifications import Counts, NotificationApp
-from antom_payments.payment import Payment, PaymentEvent
+from antom_payments.payment import Payment
+from antom_payments.payment_event import PaymentEvent
 from antom_payments.session import Session
 from antom_payments.store import PaymentStore
+from antom_payments.store.tables import notifications
 from notifications.wire import Answer, ask, request
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "antom"
 CLIENT_ID = "SANDBOX_5X00000000000000"
 PATH = "/antom/notify"
+ACKNOWLEDGEMENT = (
+    b'{"result":{"resultCode":"SUCCESS","resultStatus":"S","resultMessage":"success"}}'
+)
 Headers = list[tuple[str, str]]
 
 
@@ -136,10 +143,46 @@ class Held:
     """A service that waits before it applies."""
 
     inner: Any = None
+    error: Exception | None = None
     begun: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def apply_notification(self, *told: Any) -> Any:
         self.begun.release()
         await self.go_on.wait()
+        if self.error:
+            raise self.error
         return await self.inner.apply_notification(*told)
+
+
+def assert_acknowledged(answer: Answer | None) -> None:
+    assert answer is not None
+    assert answer.status == 200
+    assert answer.body == ACKNOWLEDGEMENT
+    assert answer.headers == {
+        "content-type": "application/json",
+        "content-length": str(len(ACKNOWLEDGEMENT)),
+    }
+
+
+def engine_of(database_url: str) -> AsyncEngine:
+    """An engine of our own; dispose of it."""
+    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    url = make_url(database_url)
+    return create_async_engine(url.set(drivername=driver[url.get_backend_name()]))
+
+
+async def stored(database_url: str, table: Table = notifications) -> list[dict]:
+    """The rows of a table, read on a connection of our own."""
+    engine = engine_of(database_url)
+    try:
+        async with engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(select(table))).mappings()]
+    finally:
+        await engine.dispose()
+
+
+def assert_unavailable(answer: Answer | None) -> None:
+    assert answer is not None
+    assert answer.head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert answer.body == b""

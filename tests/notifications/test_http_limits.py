@@ -320,7 +320,7 @@ async def test_memory_stays_flat_under_large_heads_and_bodies():
             request(method="GET", headers=[("connection", "upgrade"), ("upgrade", "websocket")]),
             id="an upgrade",
         ),
-        pytest.param(request(target="/caf\xe9"), id="a path that is not ASCII"),
+        pytest.param(request(target="/\xe9t\xe9"), id="a path that is not ASCII"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2"),
         pytest.param(b"\x00" * 64, id="garbage"),

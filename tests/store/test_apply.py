@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from antom_payments.fact import Outcome
 from antom_payments.money import Money
-from antom_payments.payment import EventType, Outcome, Payment, PaymentState, Source
+from antom_payments.payment import EventType, Payment, PaymentState, Source
 from antom_payments.store import AppliedOutcome, DataCipher, Member, PaymentStore
 from clock import FrozenClock
 from facts import LATER, a_capture, a_notification, a_payment_fact

@@ -11,7 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import LogCorrupt
-from antom_payments.payment import EventFilter, EventType, Outcome
+from antom_payments.fact import Outcome
+from antom_payments.payment import EventType
+from antom_payments.payment_event import EventFilter
 from antom_payments.store import DataCipher, LogPage, PaymentStore, migrate, open_store
 from antom_payments.store.log import append
 from antom_payments.store.tables import events as events_table

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from antom_payments.errors import PaymentRequestIdReused, SessionInFlight
+from antom_payments.fact import Outcome
 from antom_payments.money import Money
-from antom_payments.payment import EventType, Outcome, PaymentState, Source
+from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.store import DataCipher, PaymentStore, open_store
 from clock import FrozenClock
 from facts import a_payment, a_payment_fact

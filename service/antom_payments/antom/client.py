@@ -298,7 +298,7 @@ async def open_client(
 def _refusal(reply: _Reply) -> AntomError:
     """What a signed F to createPaymentSession means; by its letter first (antom-api 5.2)."""
     if reply.result.code in _ID_USED_UP:
-        return NewPaymentRequestIdNeeded(reply.result.code)
+        return NewPaymentRequestIdNeeded(reply.result.code, was_sent_before=reply.was_sent_before)
     return AntomRefused(reply.result.code, was_sent_before=reply.was_sent_before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from google.protobuf.json_format import MessageToDict, MessageToJson
@@ -80,9 +81,14 @@ class WatchWish:
         )
 
 
+def connected(address: str) -> AbstractAsyncContextManager[Payments]:
+    """A connection without TLS, and around the proxy that the environment may name."""
+    return connect(address, credentials=PLAINTEXT, options=[("grpc.enable_http_proxy", 0)])
+
+
 async def create_session(address: str, wish: SessionWish) -> str:
     """Create a session; the answer as JSON. Raises CallFailed."""
-    async with connect(address, credentials=PLAINTEXT) as payments:
+    async with connected(address) as payments:
         answer = await payments.create_session(wish.request())
         return MessageToJson(answer)
 
@@ -91,7 +97,7 @@ async def get_payment(
     address: str, merchant_account: str, payment_request_id: str, *, fresh: bool
 ) -> str:
     """Read a payment; the answer as JSON. Raises CallFailed."""
-    async with connect(address, credentials=PLAINTEXT) as payments:
+    async with connected(address) as payments:
         answer = await payments.get_payment(
             payment_request_id=payment_request_id, merchant_account=merchant_account, fresh=fresh
         )
@@ -102,7 +108,7 @@ async def watched(
     address: str, wish: WatchWish, *, as_json: bool
 ) -> AsyncGenerator[tuple[PaymentEvent, str], None]:
     """Events as they come, each with the line to print. Raises CallFailed."""
-    async with connect(address, credentials=PLAINTEXT) as payments:
+    async with connected(address) as payments:
         async for batch in wish.follow(payments).batches():
             for event in batch.events:
                 yield (

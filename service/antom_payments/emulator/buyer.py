@@ -157,9 +157,14 @@ class Checkout:
             if payment.request.authorises:
                 payment.auth_expiry_time = now + AUTHORIZATION_LIFETIME
         news = messages.payment_result(payment, results.PAID)
-        if not _is_captured_by_antom(payment, payment.payment_method_type):
+        if _is_captured_by_antom(payment, payment.payment_method_type):
+            self._capture(payment, wish, news)
+        else:
             self._tell(payment, news)
-            return
+
+    def _capture(self, payment: Payment, wish: CaptureWish, news: messages.Message) -> None:
+        """Capture automatically; ``news`` of the payment leave before, after or at once."""
+        now = self._timeline.now()
         capture = Capture(self._ids.number(now), self._ids.number(now), payment.amount)
         payment.captures.append(capture)
         code = wish.result_code or self._options.capture_result_code

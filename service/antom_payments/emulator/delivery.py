@@ -81,9 +81,11 @@ class Courier:
         self._timeline = timeline
         self._signers = signers
         self._timeout_seconds = timeout_seconds
-        # An own transport: the environment's proxies would catch what is meant for loopback.
+        # An own transport: the environment's proxies would catch what is meant for loopback. No
+        # connection is kept: one that a restarting receiver closes costs a resend, two minutes.
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100)),
+            transport=httpx.AsyncHTTPTransport(limits=limits),
             timeout=timeout_seconds,
             headers={"accept-encoding": "identity", "user-agent": "antom-payments-emulator"},
         )

@@ -200,7 +200,8 @@ class PaymentMethod(_Message):
     """How the buyer pays."""
 
     payment_method_type: Needed64
-    payment_method_id: Annotated[Text128 | None, Field(repr=False)] = None
+    # 128 in one place, 2048 for the same tokens in another (antom-api 3.11): the longer is taken.
+    payment_method_id: Annotated[Text2048 | None, Field(repr=False)] = None
     payment_method_meta_data: CardMetadata | None = None
 
 

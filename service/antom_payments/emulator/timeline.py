@@ -103,7 +103,10 @@ class Timeline:
         now = self.now()
         while self._agenda and self._agenda[0][0] <= now:
             _, _, work = heapq.heappop(self._agenda)
-            work()
+            try:
+                work()
+            except Exception:  # noqa: BLE001 - one entry that fails must not stop all time
+                _log.exception("emulator.work_failed")
 
     def _move_to(self, time: datetime) -> None:
         self._moved += max(timedelta(), time - self.now())

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from antom_payments.cursor import UNKNOWN_FINGERPRINT, CursorSeal, Position, fingerprint_of
-from antom_payments.payment import EventFilter, EventType, PaymentEvent, PaymentState
+from antom_payments.payment import EventType, PaymentState
+from antom_payments.payment_event import EventFilter, PaymentEvent
 
 
 @dataclass(frozen=True, slots=True)

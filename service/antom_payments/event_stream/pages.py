@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from antom_payments.errors import CursorExpired, LogCorrupt, LogRewound
 from antom_payments.event_stream.entry import Encoder, Entry, Mark
 from antom_payments.event_stream.ring import Ring
-from antom_payments.payment import EventFilter, PaymentEvent
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import EventLog, LogPage
 
 _WINDOW = 5_000

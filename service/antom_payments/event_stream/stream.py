@@ -13,7 +13,7 @@ from antom_payments.event_stream.ring import Ring
 from antom_payments.event_stream.subscription import BatchLimits, Subscription
 from antom_payments.event_stream.tail import Pace, Tail
 from antom_payments.event_stream.wake_ups import WakeUps
-from antom_payments.payment import EventFilter, PaymentEvent
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import EventLog
 
 

@@ -11,7 +11,7 @@ from antom_payments.errors import PaymentsError, StoreUnavailable
 from antom_payments.event_stream.entry import Entry, Mark, admits
 from antom_payments.event_stream.pages import Page, Pages
 from antom_payments.event_stream.ring import Ring
-from antom_payments.payment import EventFilter
+from antom_payments.payment_event import EventFilter
 
 _SCANNED_AT_ONCE = 1_024
 """Entries of the ring that one turn of the event loop looks at (about 0.5 ms)."""
@@ -65,7 +65,8 @@ class Subscription:
         self._on_close = on_close
         self._start_head = ring.head.sequence
         self._is_live = False
-        # Everything wanted and not delivered after `_start_head` is here or later; 0 is nothing.
+        # The first event that was wanted since the head was last reached; 0 is none. What else is
+        # wanted lies behind it: later ones are not noted.
         self._next_match = 0
         self._page: Page | None = None
         self._reading: asyncio.Task[Page] | None = None
@@ -199,9 +200,6 @@ class Subscription:
         self._mark = mark
         if mark.sequence >= self._ring.head.sequence:
             self._next_match = 0
-        elif 0 < self._next_match <= mark.sequence:
-            # Later matches were not noted while this one was.
-            self._next_match = mark.sequence + 1
 
     def _skip_unwanted(self) -> None:
         """Jump over what the wake-up index knows not to be wanted."""

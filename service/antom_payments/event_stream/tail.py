@@ -17,7 +17,7 @@ from antom_payments.errors import (
 from antom_payments.event_stream.entry import Encoder, Mark
 from antom_payments.event_stream.ring import Ring
 from antom_payments.event_stream.wake_ups import WakeUps
-from antom_payments.payment import PaymentEvent
+from antom_payments.payment_event import PaymentEvent
 from antom_payments.store import EventLog, LogPage
 
 _ENCODED_AT_ONCE = 64
@@ -120,8 +120,9 @@ class Tail:
         self._corrupt = None
         error = self._break_in(page, known)
         if error is not None:
-            self._end_everybody(error)
+            # First the new ring: nobody may subscribe to the old one once the others were told.
             await self._start()
+            self._end_everybody(error)
             return True
         await self._append(page.events[1:] if known.sequence else page.events)
         return page.through < page.head

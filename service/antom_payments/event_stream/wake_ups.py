@@ -11,7 +11,7 @@ from typing import Protocol
 
 from antom_payments.errors import PaymentsError
 from antom_payments.event_stream.entry import Entry, admits
-from antom_payments.payment import EventFilter
+from antom_payments.payment_event import EventFilter
 
 _ROUSED_AT_ONCE = 256
 

@@ -9,15 +9,8 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from antom_payments.money import Money
-from antom_payments.payment import (
-    Capture,
-    CaptureState,
-    EventType,
-    Payment,
-    PaymentEvent,
-    PaymentState,
-    Source,
-)
+from antom_payments.payment import Capture, CaptureState, EventType, Payment, PaymentState, Source
+from antom_payments.payment_event import PaymentEvent
 from antom_payments.session import Session
 from antom_payments.v1 import payment_event_pb2, payment_pb2, payment_service_pb2
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
@@ -48,7 +49,7 @@ class Health:
         self._options = options
         self._servicer = health.aio.HealthServicer()
         self._is_ready = False
-        self._is_draining = False
+        self._draining = asyncio.Event()
         self._needed = 1
         self._in_a_row = 0
 
@@ -60,13 +61,15 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """What readiness says."""
-        return self._is_ready and not self._is_draining
+        return self._is_ready and not self._draining.is_set()
 
     async def follow(self) -> None:
-        """Check again and again, until cancelled."""
-        while True:
+        """Check again and again, until drained; a check that is under way is not cut short."""
+        while not self._draining.is_set():
             await self.check_once()
-            await asyncio.sleep(self._options.interval_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._options.interval_seconds):
+                    await self._draining.wait()
 
     async def check_once(self) -> None:
         """Check, and change readiness when enough checks in a row ask for it."""
@@ -78,13 +81,13 @@ class Health:
         if self._in_a_row >= self._needed:
             self._is_ready, self._in_a_row = good, 0
             self._needed = self._options.failures if good else self._options.successes
-            _log.warning("readiness_changed", ready=good)
-            if not self._is_draining:
+            (_log.info if good else _log.warning)("readiness_changed", ready=good)
+            if not self._draining.is_set():
                 await self._tell(_SERVING if good else _NOT_SERVING)
 
     async def drain(self) -> None:
         """Say "not ready" from now on; alive until the end."""
-        self._is_draining = True
+        self._draining.set()
         await self._tell(_NOT_SERVING)
 
     async def _is_good(self) -> bool:

@@ -220,5 +220,5 @@ class GrpcServer:
         await server.stop(None)
         await stopping
         if self._following_health is not None:
-            self._following_health.cancel()
+            await self._following_health
         _log.info("grpc_stopped")

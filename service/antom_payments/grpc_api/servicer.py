@@ -16,7 +16,7 @@ from antom_payments.event_stream import EventStream, Subscription
 from antom_payments.grpc_api import convert, requests, tracing
 from antom_payments.grpc_api.errors import answered
 from antom_payments.grpc_api.stream import Delivery, OpenStreams, StreamOptions
-from antom_payments.payment import EventFilter
+from antom_payments.payment_event import EventFilter
 from antom_payments.service import EVERYONE, PaymentService
 from antom_payments.v1 import payment_service_pb2 as pb
 from antom_payments.v1 import payment_service_pb2_grpc as pb_grpc

@@ -11,17 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from antom_payments.payment import (
-    Fact,
-    FactKind,
-    Notification,
-    Outcome,
-    Payment,
-    PaymentEvent,
-    Source,
-    contradicted,
-    decide,
-)
+from antom_payments.fact import Fact, FactKind, Notification, Outcome, contradicted, decide
+from antom_payments.payment import Payment, Source
+from antom_payments.payment_event import PaymentEvent
 
 Identity = tuple[str, FactKind, str, Outcome]
 PaymentKey = tuple[str, str]

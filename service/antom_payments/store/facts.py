@@ -19,7 +19,9 @@ from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, tupl
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments.payment import Fact, Payment, PaymentEvent
+from antom_payments.fact import Fact
+from antom_payments.payment import Payment
+from antom_payments.payment_event import PaymentEvent
 from antom_payments.store.batch import (
     Applied,
     AppliedOutcome,

@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments import telemetry
 from antom_payments.errors import LogCorrupt
-from antom_payments.payment import FINAL_STATES, EventFilter, PaymentEvent
+from antom_payments.payment import FINAL_STATES
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store.database import Database
 from antom_payments.store.rows import event_from_row, event_to_row
 from antom_payments.store.tables import events, log_identity

@@ -9,19 +9,10 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
-from antom_payments.payment import (
-    Capture,
-    CaptureState,
-    EventType,
-    Fact,
-    FactKind,
-    Outcome,
-    Payment,
-    PaymentEvent,
-    PaymentState,
-    Source,
-)
+from antom_payments.payment import Capture, CaptureState, EventType, Payment, PaymentState, Source
+from antom_payments.payment_event import PaymentEvent
 
 Row = RowMapping | Mapping[str, Any]
 

@@ -17,14 +17,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import PaymentRequestIdReused, SessionInFlight
-from antom_payments.payment import (
-    Decision,
-    Payment,
-    PaymentEvent,
-    Source,
-    with_refusal,
-    with_session,
-)
+from antom_payments.payment import Decision, Payment, Source, with_refusal, with_session
+from antom_payments.payment_event import PaymentEvent
 from antom_payments.session import Session
 from antom_payments.store.facts import save_payments
 from antom_payments.store.log import append

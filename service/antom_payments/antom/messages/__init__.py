@@ -8,7 +8,12 @@ from antom_payments.antom.messages.inquiry import (
 )
 from antom_payments.antom.messages.notification import parse_notification
 from antom_payments.antom.messages.reading import NotUnderstood, parse_time, read_message
-from antom_payments.antom.messages.session import SessionPolicy, parse_session, session_body
+from antom_payments.antom.messages.session import (
+    SessionPolicy,
+    parse_session,
+    session_body,
+    with_expiry_of,
+)
 
 __all__ = [
     "InquiryAnswer",
@@ -22,4 +27,5 @@ __all__ = [
     "parse_time",
     "read_message",
     "session_body",
+    "with_expiry_of",
 ]

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from antom_payments.antom.messages.reading import JsonObject
-from antom_payments.payment import Fact, FactKind, Outcome, Source
+from antom_payments.fact import Fact, FactKind, Outcome
+from antom_payments.payment import Source
 
 ORDER_NOT_EXIST = "ORDER_NOT_EXIST"
 """The one failure of an inquiry that is an answer: Antom knows no such payment (yet)."""

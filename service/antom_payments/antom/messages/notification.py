@@ -10,7 +10,8 @@ from antom_payments.antom.messages.reading import (
     ResultStatus,
     read_message,
 )
-from antom_payments.payment import Fact, FactKind, Outcome, Source
+from antom_payments.fact import Fact, FactKind, Outcome
+from antom_payments.payment import Source
 
 # A card's S is "authorised": whether that is paid depends on the capture (antom-api 4.2, 6.2).
 _PAYMENT_RESULT = {

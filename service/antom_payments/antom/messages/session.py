@@ -65,7 +65,24 @@ def session_body(request: SessionRequest, *, policy: SessionPolicy, now: datetim
         userRegion=request.user_region,
         locale=request.locale,
     )
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoded(fields)
+
+
+def with_expiry_of(kept: bytes, current: bytes) -> bytes:
+    """The bytes that were kept for a payment, with the session expiry of a repeated request.
+
+    Everything else is as first asked. An expiry of the first request is over when its session is:
+    Antom would refuse to open another one with it.
+
+    Args:
+        kept: bytes of `session_body` from the payment's first request.
+        current: bytes of `session_body` from the repetition.
+    """
+    name = "paymentSessionExpiryTime"
+    first, now_asked = json.loads(kept), json.loads(current)
+    if first.get(name) == now_asked.get(name):
+        return kept
+    return _encoded(said(**(first | {name: now_asked.get(name)})))
 
 
 def parse_session(message: JsonObject) -> Session:
@@ -80,6 +97,10 @@ def parse_session(message: JsonObject) -> Session:
         payment_session_expiry_time=message.time("paymentSessionExpiryTime"),
         normal_url=message.text("normalUrl", limit=1 << 20),
     )
+
+
+def _encoded(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _payment_method_fields(request: SessionRequest) -> dict[str, Any]:

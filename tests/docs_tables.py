@@ -1,0 +1,89 @@
+"""Tables of the documentation that are made from code; run this file to rewrite them in place.
+
+A table stands between two comments, `<!-- NAME: made by make docs -->` and `<!-- NAME: end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from antom_payments.payment import STEPS, EventType, PaymentState
+from antom_payments.settings import Settings, variable
+
+ROOT = Path(__file__).parent.parent
+
+
+def settings_table() -> str:
+    """Every setting, its default and what it does."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        shown = _default(field.get_default(call_default_factory=True))
+        rows.append((f"`{variable(name)}`", f"`{shown}`" if shown else "", field.description or ""))
+    return _table(("variable", "default", "meaning"), rows)
+
+
+def steps_table() -> str:
+    """Every step of the domain: the state after each news in each state."""
+    states = list(PaymentState)
+    rows = []
+    for news in EventType:
+        if news in STEPS:
+            cells = [_step(state, STEPS[news].get(state)) for state in states]
+            rows.append((f"`{news}`", *cells))
+    return _table(("news", *(f"in `{state}`" for state in states)), rows)
+
+
+TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
+    ROOT / "README.md": {"settings": settings_table},
+    ROOT / "docs" / "states.md": {"steps": steps_table},
+}
+"""Which file holds which tables."""
+
+
+def with_tables(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """``text`` with its tables made anew. Raises LookupError when a table has no place in it."""
+    for name, make in tables.items():
+        begin, end = f"<!-- {name}: made by make docs -->", f"<!-- {name}: end -->"
+        place = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+        if not place.search(text):
+            raise LookupError(f"there is no place for the table {name}")
+        fresh = f"{begin}\n{make()}\n{end}"
+        text = place.sub(lambda _, fresh=fresh: fresh, text)
+    return text
+
+
+def _step(before: PaymentState, after: PaymentState | None) -> str:
+    if after is None:
+        return "contradiction"
+    return "stays" if after is before else f"→ `{after}`"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value in (None, ()) else str(value)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def main() -> int:
+    for file, tables in TABLES.items():
+        file.write_text(with_tables(file.read_text("utf-8"), tables), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""The process's one reader of the log: outages, holes, a log restored under it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from antom_payments.errors import CursorError, CursorExpired, LogCorrupt, LogRewound
+from antom_payments.event_stream import EventStream
+from antom_payments.payment_event import EventFilter
+from antom_payments.store import PaymentStore
+from event_stream.faulty_log import FaultyLog
+from event_stream.memory_log import MemoryLog, event_of
+from event_stream.news import News, execute
+from event_stream.watching import (
+    EVERYTHING,
+    AfterCursor,
+    Earliest,
+    Latest,
+    Watcher,
+    running,
+    tail_is_at_head,
+)
+
+
+@pytest.fixture
+def news(store: PaymentStore) -> News:
+    return News(store)
+
+
+@pytest.fixture
+def log(store: PaymentStore) -> FaultyLog:
+    return FaultyLog(store.log)
+
+
+@pytest.fixture
+async def stream(log: FaultyLog) -> AsyncIterator[EventStream]:
+    async with running(log, ring_events=5, page_events=4) as stream:
+        yield stream
+
+
+def lose(first: int, last: int = 10**9) -> str:
+    """What a restore, or worse, does to the log."""
+    return f"DELETE FROM events WHERE sequence BETWEEN {first} AND {last}"
+
+
+async def test_an_outage_only_delays(log: FaultyLog, news: News, stream: EventStream) -> None:
+    live = await (await Watcher.start(stream, Latest())).until_caught_up()
+    behind = await Watcher.start(stream, Earliest())
+    await news.about("a", "b")
+    await live.until_sequence(2)
+    log.is_down = True
+    for _ in range(5):
+        await log.has_failed()
+    await news.about("c", "d", "e", "f", "g", "h", "i")
+    before = live.subscription.checkpoint_cursor()
+    assert await live.take(0.001) is None
+    assert live.subscription.checkpoint_cursor() == before
+    log.is_down = False
+    for watcher in (live, behind):
+        await watcher.until_sequence(9)
+        assert watcher.sequences == list(range(1, 10))
+
+
+async def test_an_outage_delays_pages_too(log: FaultyLog, news: News, stream: EventStream) -> None:
+    await news.about(*(f"payment-{n}" for n in range(12)))
+    watcher = await Watcher.start(stream, Earliest())
+    await watcher.take()
+    log.is_down = True
+    taking = asyncio.create_task(watcher.until_sequence(12))
+    for _ in range(5):
+        await log.has_failed()
+    log.is_down = False
+    assert (await taking).sequences == list(range(1, 13))
+
+
+async def test_a_tail_that_starts_in_an_outage_starts_after_it(
+    store: PaymentStore, news: News
+) -> None:
+    log = FaultyLog(store.log)
+    log.is_down = True
+    async with running(log) as stream:
+        for _ in range(3):
+            await log.has_failed()
+        log.is_down = False
+        watcher = await Watcher.start(stream, Earliest())
+        await news.about("a")
+        assert (await watcher.until_sequence(1)).sequences == [1]
+
+
+async def test_a_hole_ends_every_stream_loudly_and_nothing_goes_past_it(
+    database_url: str, news: News, stream: EventStream
+) -> None:
+    await news.about("a", "b")
+    watchers = [
+        await (await Watcher.start(stream, Latest(), event_filter)).until_caught_up()
+        for event_filter in (EVERYTHING, EventFilter(payment_request_ids=frozenset({"z"})))
+    ]
+    # A hole at the log's end, before the tail has read what follows: as if it were not dense.
+    await execute(database_url, "UPDATE events SET sequence = sequence + 10 WHERE sequence = 2")
+    for watcher in watchers:
+        with pytest.raises((LogCorrupt, LogRewound)):
+            await watcher.until_sequence(3)
+        assert watcher.seen == []
+
+
+async def test_a_hole_is_looked_at_again_and_never_skipped() -> None:
+    log = MemoryLog()
+    log.append(event_of())
+    async with running(log) as stream:
+        watcher = await (await Watcher.start(stream, Earliest())).until_caught_up()
+        missing = log.append(event_of())
+        del log.events[2]
+        log.append(event_of())
+        with pytest.raises(LogCorrupt):
+            await watcher.until_sequence(3)
+        assert watcher.sequences == [1]
+        for start in (Earliest(), Latest(), AfterCursor(watcher.cursor)):
+            with pytest.raises(LogCorrupt):
+                await stream.subscribe(start, EVERYTHING)
+        with pytest.raises(LogCorrupt):
+            await watcher.take(0)
+        log.events[2] = missing
+        while True:
+            try:
+                resumed = await Watcher.start(stream, AfterCursor(watcher.cursor))
+                break
+            except LogCorrupt:
+                await asyncio.sleep(0)
+        assert (await resumed.until_sequence(3)).sequences == [2, 3]
+
+
+async def test_a_hole_in_history_ends_those_who_need_it() -> None:
+    log = MemoryLog()
+    for _ in range(20):
+        log.append(event_of())
+    del log.events[5]
+    del log.events[10]
+    async with running(log, ring_events=2, page_events=3) as stream:
+        watcher = await Watcher.start(stream, Earliest())
+        with pytest.raises(LogCorrupt):
+            await watcher.until_sequence(20)
+        # A filtered read cannot see the hole, but it does not rest on it either.
+        other = EventFilter(payment_request_ids=frozenset({"other"}))
+        filtered = await Watcher.start(stream, Earliest(), other)
+        assert (await filtered.until_caught_up()).seen == []
+        live = await (await Watcher.start(stream, Latest())).until_caught_up()
+        log.append(event_of())
+        assert (await live.until_sequence(21)).sequences == [21]
+
+
+async def test_a_page_that_ends_in_a_hole_is_refused() -> None:
+    log = MemoryLog()
+    for _ in range(6_000):
+        log.append(event_of())
+    del log.events[5_000]  # where the first window ends
+    async with running(log, ring_events=2) as stream:
+        other = EventFilter(payment_request_ids=frozenset({"other"}))
+        watcher = await Watcher.start(stream, Earliest(), other)
+        with pytest.raises(LogCorrupt):
+            await watcher.until_caught_up()
+
+
+async def test_a_log_that_went_back_is_noticed(
+    database_url: str, news: News, stream: EventStream
+) -> None:
+    await news.about("a", "b", "c", "d")
+    witness = await Watcher.start(stream, Latest())
+    watcher = await (await Watcher.start(stream, Earliest())).until_sequence(4)
+    await execute(database_url, lose(3))
+    for follower in (watcher, witness):
+        with pytest.raises(LogRewound):
+            await follower.until_sequence(5)
+        with pytest.raises(LogRewound):
+            await follower.take(0)
+    assert stream.subscribers == 0
+    for seen in watcher.seen[2:]:
+        with pytest.raises(LogRewound):
+            await stream.subscribe(AfterCursor(seen.cursor), EVERYTHING)
+    resumed = await Watcher.start(stream, AfterCursor(watcher.seen[0].cursor))
+    await news.about("e")
+    assert (await resumed.until_sequence(3)).sequences == [2, 3]
+
+
+async def test_a_log_that_went_back_and_grew_past_the_old_head_is_noticed(
+    database_url: str, log: FaultyLog, news: News, stream: EventStream
+) -> None:
+    await news.about("a", "b", "c")
+    watcher = await (await Watcher.start(stream, Earliest())).until_sequence(3)
+    old = list(watcher.seen)
+    log.is_down = True
+    await log.has_failed()
+    await execute(database_url, lose(2))
+    await news.about("d", "e", "f", "g")
+    log.is_down = False
+    with pytest.raises(LogRewound):
+        await watcher.until_sequence(4)
+    assert watcher.seen == old
+    for seen in old[1:]:
+        with pytest.raises(LogRewound):
+            await stream.subscribe(AfterCursor(seen.cursor), EVERYTHING)
+    resumed = await (await Watcher.start(stream, AfterCursor(old[0].cursor))).until_sequence(5)
+    assert [seen.payment_request_id for seen in resumed.seen] == ["d", "e", "f", "g"]
+
+
+async def test_a_log_that_was_emptied_is_noticed(
+    database_url: str, news: News, stream: EventStream
+) -> None:
+    await news.about("a", "b", "c")
+    watcher = await (await Watcher.start(stream, Earliest())).until_sequence(3)
+    await execute(database_url, lose(1))
+    with pytest.raises(LogRewound):
+        await watcher.until_sequence(4)
+    with pytest.raises(LogRewound):
+        await stream.subscribe(AfterCursor(watcher.cursor), EVERYTHING)
+    fresh = await (await Watcher.start(stream, Earliest())).until_caught_up()
+    await news.about("d")
+    assert (await fresh.until_sequence(1)).sequences == [1]
+
+
+async def test_a_page_of_a_log_that_went_back_is_not_believed() -> None:
+    log = MemoryLog()
+    for _ in range(10):
+        log.append(event_of())
+    async with running(log, ring_events=2, page_events=3) as stream:
+        watcher = await Watcher.start(stream, Earliest())
+        for sequence in range(4, 11):
+            del log.events[sequence]
+        log.head = 3
+        with pytest.raises(LogRewound):
+            await watcher.until_sequence(10)
+
+
+async def test_a_tail_that_slept_longer_than_retention_says_so() -> None:
+    log = MemoryLog()
+    log.append(event_of())
+    stream = EventStream(log, encode=lambda *_: b"event")  # type: ignore[arg-type]
+    watching = await stream.subscribe(Latest(), EVERYTHING)
+    for _ in range(10):
+        log.append(event_of())
+    log.prune(8)
+    again = await stream.subscribe(Latest(), EVERYTHING)
+    with pytest.raises(CursorExpired) as expired:
+        await watching.next(0)
+    assert (await again.next(0)).caught_up  # type: ignore[union-attr]
+    resumed = await stream.subscribe(AfterCursor(expired.value.oldest_cursor), EVERYTHING)
+    batch = await resumed.next(1)
+    assert batch is not None
+    assert batch.events == 4
+
+
+async def test_everybody_is_told_the_same_error_without_the_others_frames(
+    database_url: str, news: News, stream: EventStream
+) -> None:
+    await news.about("a", "b")
+    watchers = [await Watcher.start(stream, Latest()) for _ in range(5)]
+    await execute(database_url, lose(2))
+    depths = []
+    for watcher in watchers:
+        with pytest.raises(CursorError) as told:
+            await watcher.until_sequence(9)
+        depths.append(len(told.traceback))
+    assert len(set(depths)) == 1
+
+
+async def test_one_read_serves_any_number_of_subscribers(
+    log: FaultyLog, news: News, stream: EventStream
+) -> None:
+    watchers = [await (await Watcher.start(stream, Latest())).until_caught_up() for _ in range(50)]
+    await news.about("a", "b", "c")
+    await tail_is_at_head(stream)
+    for watcher in watchers:
+        assert (await watcher.until_sequence(3)).sequences == [1, 2, 3]
+    assert set(log.pages) == {None}
+
+
+async def test_an_event_is_serialised_once_for_all(store: PaymentStore, news: News) -> None:
+    made: list[int] = []
+
+    def encode(event: object, cursor: str) -> bytes:  # noqa: ARG001
+        made.append(1)
+        return b"event"
+
+    stream = EventStream(store.log, encode=encode)
+    subscriptions = [await stream.subscribe(Latest(), EVERYTHING) for _ in range(20)]
+    await news.about("a", "b", "c")
+    await tail_is_at_head(stream)
+    for subscription in subscriptions:
+        assert (await subscription.next(0)).caught_up  # type: ignore[union-attr]
+        assert (await subscription.next(0)).data == b"eventeventevent"  # type: ignore[union-attr]
+    assert len(made) == 3

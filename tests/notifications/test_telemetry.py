@@ -1,0 +1,117 @@
+"""What a notification leaves in traces, logs and on the health listener."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from opentelemetry.trace import SpanKind, StatusCode
+
+from antom_payments.errors import StoreUnavailable
+from antom_payments.notifications import HttpLimits, health_app, serving, uvicorn_config
+from notifications.sidecars import events_of, message, sample
+from notifications.wire import ask, request
+
+SESSION = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+STRANGER = "00-11111111111111111111111111111111-2222222222222222-01"
+
+
+def notification_span(spans):
+    [span] = [span for span in spans() if span.name == "notification"]
+    return span
+
+
+async def test_a_notification_begins_a_trace_linked_to_its_session(sidecar, store, seed, spans):
+    await seed(traceparent=SESSION)
+    headers = sidecar.antom.headers(sample("03"))
+    inbound = [("traceparent", STRANGER), ("baggage", "user=ann"), ("tracestate", "a=b")]
+    await sidecar.post(sample("03"), headers + inbound)
+    span = notification_span(spans)
+    assert span.kind is SpanKind.SERVER
+    assert span.parent is None
+    assert f"{span.context.trace_id:032x}" not in STRANGER
+    [link] = span.links
+    assert f"00-{link.context.trace_id:032x}-{link.context.span_id:016x}-01" == SESSION
+    [*_, event] = await events_of(store)
+    assert f"{span.context.trace_id:032x}" in event.append_traceparent
+    assert span.attributes == {
+        "antom_payments.outcome": "accepted",
+        "antom_payments.notification_id": event.notification_id,
+        "antom_payments.merchant_account": "default",
+        "antom_payments.key_fingerprint": span.attributes["antom_payments.key_fingerprint"],
+        "antom_payments.payment_request_id": "paymentRequestId01",
+        "antom_payments.event_id": event.event_id,
+        "antom_payments.event_type": "PAYMENT_AUTHORIZED",
+        "http.response.status_code": 200,
+    }
+
+
+async def test_the_transaction_is_part_of_the_notification_s_trace(sidecar, seed, spans):
+    await seed()
+    await sidecar.notify(sample("03"))
+    notification = notification_span(spans)
+    inside = [s for s in spans() if s.context.trace_id == notification.context.trace_id]
+    assert {"notification", "transaction", "append"} <= {span.name for span in inside}
+
+
+async def test_a_notification_of_an_unknown_payment_has_no_link(sidecar, spans):
+    await sidecar.notify(sample("06"))
+    assert notification_span(spans).links == ()
+
+
+async def test_a_failure_is_an_error_in_the_trace_and_a_refusal_is_none(start_sidecar, spans):
+    class Down:
+        async def apply_notification(self, *_):
+            raise StoreUnavailable
+
+    async with start_sidecar(Down()) as sidecar:
+        await sidecar.notify(sample("03"))
+        await sidecar.post(sample("03"), [])
+    failed, refused = [span for span in spans() if span.name == "notification"]
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.attributes["error.type"] == "store_unavailable"
+    assert refused.status.status_code is StatusCode.UNSET
+    assert failed.events == refused.events == ()
+
+
+async def test_one_line_is_logged_and_it_names_only_safe_fields(sidecar, seed, caplog):
+    await seed()
+    body = message("03", metadata="4111111111111111", pspCustomerInfo={"pspName": "Ann Example"})
+    with caplog.at_level(logging.DEBUG):
+        await sidecar.notify(body)
+    [line] = [record.msg for record in caplog.records if "notification" in str(record.msg)]
+    assert set(line) - {"time", "level", "logger", "trace_id", "span_id"} == {
+        *("event", "outcome", "notification_id", "merchant_account", "key_fingerprint"),
+        *("payment_request_id", "event_id", "event_type"),
+    }
+    said = "".join(str(record.msg) for record in caplog.records)
+    for secret in ("4111111111111111", "Ann", "RSA256"):
+        assert secret not in said
+
+
+async def test_the_reason_of_a_refusal_is_in_the_log_and_not_in_the_answer(sidecar, caplog):
+    with caplog.at_level(logging.INFO, "antom_payments"):
+        answer = await sidecar.notify(sample("03"), client_id="SOMEBODY")
+    assert answer.body == b""
+    assert b"client" not in answer.head
+    [line] = [record.msg for record in caplog.records]
+    assert (line["outcome"], line["reason"]) == ("bad_signature", "client_id_unknown")
+    assert "SOMEBODY" not in str(line)
+
+
+@pytest.mark.parametrize(
+    ("path", "ready", "answer"),
+    [
+        ("/livez", True, (200, b"ok\n")),
+        ("/livez", False, (200, b"ok\n")),
+        ("/readyz", True, (200, b"ready\n")),
+        ("/readyz", False, (503, b"not ready\n")),
+    ],
+)
+async def test_health_has_a_listener_of_its_own(path, ready, answer):
+    config = uvicorn_config(
+        health_app(lambda: ready), limits=HttpLimits(), count_refusal=lambda _: None
+    )
+    async with serving(config, host="127.0.0.1", port=0) as port:
+        found = await ask(port, request(method="GET", target=path))
+    assert (found.status, found.body) == answer
