@@ -41,6 +41,14 @@ demo: $(READY) ## Take one card payment from session to captured, on a local Ant
 test: $(READY) ## Run every test, on SQLite and on a real PostgreSQL
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: docs
+docs: $(READY) ## Rewrite the tables in README.md and docs/ that are made from code
+	@$(BIN)/python tests/docs_tables.py
+
+.PHONY: soak
+soak: $(READY) ## Append 100,000 events from 16 writers that are killed, and lose none
+	@$(BIN)/python -m pytest tests/soak -s --timeout=3600 --events=100000
+
 .PHONY: check
 check: $(READY) ## Format, lint, types, import contracts, proto, generated code
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -1,4 +1,7 @@
-"""The command line: `antom-payments COMMAND --help` tells more; settings are ANTOM_PAYMENTS_*."""
+"""The command line: `antom-payments COMMAND --help` tells more; settings are ANTOM_PAYMENTS_*.
+
+Each command imports what it runs: a process loads only its own part, and help answers at once.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,14 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 import uvloop
 from rich.console import Console
 from rich.markup import escape
 
-from antom_payments import app as processes
-from antom_payments import settings
-from antom_payments.client import CallFailed, terminal
-from antom_payments.demo import run_demo
-from antom_payments.dev import LocalPorts, run_dev
-from antom_payments.emulator import CaptureOrder
 from antom_payments.errors import ConfigurationError, PaymentsError, StoreUnavailable
-from antom_payments.keygen import write_data_key, write_key_pair
-from antom_payments.store import migrate as migrate_store
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -42,6 +37,11 @@ MerchantAccount = Annotated[
     str, typer.Option(help="Merchant account; not needed while only one is configured.")
 ]
 _SERVER = "127.0.0.1:50051"
+T = TypeVar("T")
+
+
+class CommandFailed(Exception):
+    """A command's answer is an error, to be shown in words."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
         _fail(str(error), 2)
     except StoreUnavailable as error:
         _fail(f"{error} ({type(error.__cause__).__name__})", 1)
-    except (PaymentsError, CallFailed, RuntimeError, OSError) as error:
+    except (PaymentsError, CommandFailed, RuntimeError, OSError) as error:
         _fail(str(error), 1)
     except Exception as error:
         # usage errors know how to show themselves
@@ -69,7 +69,9 @@ def main() -> None:
 @cli.command()
 def serve() -> None:
     """Run the gRPC server, until SIGTERM or Ctrl-C; then drain and end."""
-    _run(processes.serve(settings.load()))
+    from antom_payments import app, settings
+
+    _run(app.serve(settings.load()))
 
 
 @cli.command()
@@ -78,7 +80,9 @@ def notifications() -> None:
 
     It needs no private key of the merchant, and calls nobody.
     """
-    _run(processes.receive_notifications(settings.load()))
+    from antom_payments import app, settings
+
+    _run(app.receive_notifications(settings.load()))
 
 
 @cli.command()
@@ -96,8 +100,9 @@ def emulator(  # noqa: PLR0917 - typer's arguments are options by name
         float, typer.Option(help="How many times faster than ours Antom's time passes.")
     ] = 1.0,
     capture_order: Annotated[
-        CaptureOrder, typer.Option(help="Which of the two card notifications leaves first.")
-    ] = CaptureOrder.PAYMENT_FIRST,
+        Literal["PAYMENT_FIRST", "CAPTURE_FIRST", "SAME_INSTANT"],
+        typer.Option(help="Which of the two card notifications leaves first."),
+    ] = "PAYMENT_FIRST",
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; serves TLS.")] = None,
     tls_private_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
 ) -> None:
@@ -106,9 +111,12 @@ def emulator(  # noqa: PLR0917 - typer's arguments are options by name
     A person plays the buyer: `curl -d '{"action": "approve"}' http://ADDRESS/emulator/buyer/ID`
     with the payment_request_id. More in the package's documentation.
     """
+    from antom_payments import app
+    from antom_payments.emulator import CaptureOrder
+
     _run(
-        processes.emulate(
-            processes.EmulatorFiles(
+        app.emulate(
+            app.EmulatorFiles(
                 antom_private_key=antom_private_key,
                 merchant_public_key=merchant_public_key,
                 client_id=client_id,
@@ -118,7 +126,7 @@ def emulator(  # noqa: PLR0917 - typer's arguments are options by name
             address=address,
             notify_url=notify_url,
             clock_scale=clock_scale,
-            capture_order=capture_order,
+            capture_order=CaptureOrder(capture_order),
         )
     )
 
@@ -133,6 +141,8 @@ def dev(
     emulator_port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8090,
 ) -> None:
     """Run server, sidecar and a local Antom on embedded SQLite, and say how to call them."""
+    from antom_payments.dev import LocalPorts, run_dev
+
     ports = LocalPorts(grpc_port, notification_port, 0, emulator_port)
     _run(run_dev(folder, ports, say=_say), new_loop=asyncio.new_event_loop)
 
@@ -140,14 +150,19 @@ def dev(
 @cli.command()
 def demo() -> None:
     """Take one card payment from session to captured, and show its events and traces."""
+    from antom_payments.demo import run_demo
+
     _run(run_demo(_out), new_loop=asyncio.new_event_loop)
 
 
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema up to date. Safe to run at any time, and several at once."""
+    from antom_payments import settings
+    from antom_payments.store import migrate as migrate_store
+
     loaded = settings.load()
-    processes.prepare_embedded_folder(loaded)
+    settings.prepare_embedded_folder(loaded)
     revision = asyncio.run(migrate_store(loaded.database_url.get_secret_value()))
     _say(f"The schema is at revision {revision}.")
 
@@ -157,6 +172,8 @@ def keygen(
     folder: Annotated[Path, typer.Argument(help="Where the files are written.")],
 ) -> None:
     """Make the merchant's key pair and the data key. Never overwrites a key."""
+    from antom_payments.keygen import write_data_key, write_key_pair
+
     private_file, public_file = write_key_pair(folder, "merchant")
     data_key_file = write_data_key(folder)
     _say(f"{private_file}\n  the merchant's private key: ANTOM_PAYMENTS_MERCHANT_PRIVATE_KEY_FILE")
@@ -169,6 +186,8 @@ def config(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Show every setting and its value, without secrets; a wrong one is named."""
+    from antom_payments import settings
+
     shown = settings.shown(settings.load())
     if as_json:
         _out.print_json(json.dumps(shown))
@@ -202,6 +221,8 @@ def create_session(  # noqa: PLR0917 - typer's arguments are options by name
     address: Address = _SERVER,
 ) -> None:
     """Create a payment session; prints the payment, its session and a cursor as JSON."""
+    from antom_payments.client import terminal
+
     wish = terminal.SessionWish(
         payment_request_id=payment_request_id,
         minor_units=amount,
@@ -214,7 +235,7 @@ def create_session(  # noqa: PLR0917 - typer's arguments are options by name
         payment_redirect_url=redirect_url,
         merchant_account=merchant_account,
     )
-    _out.print_json(asyncio.run(terminal.create_session(address, wish)))
+    _out.print_json(asyncio.run(_called(terminal.create_session(address, wish))))
 
 
 @cli.command("get-payment")
@@ -225,8 +246,10 @@ def get_payment(
     address: Address = _SERVER,
 ) -> None:
     """Read one payment; prints it as JSON."""
+    from antom_payments.client import terminal
+
     answer = terminal.get_payment(address, merchant_account, payment_request_id, fresh=fresh)
-    _out.print_json(asyncio.run(answer))
+    _out.print_json(asyncio.run(_called(answer)))
 
 
 @cli.command()
@@ -244,6 +267,8 @@ def watch(  # noqa: PLR0917 - typer's arguments are options by name
     address: Address = _SERVER,
 ) -> None:
     """Follow payment events as they are committed; resumes by itself. Ctrl-C ends it."""
+    from antom_payments.client import terminal
+
     wish = terminal.WatchWish(
         after_cursor=after,
         earliest=earliest,
@@ -251,12 +276,22 @@ def watch(  # noqa: PLR0917 - typer's arguments are options by name
         merchant_accounts=tuple(merchant_account or ()),
         final_states_only=final,
     )
-    _run(_watch(address, wish, as_json=as_json))
+
+    async def print_lines() -> None:
+        async for _, line in terminal.watched(address, wish, as_json=as_json):
+            print(line, flush=True)  # noqa: T201 - plain lines, for pipes
+
+    _run(_called(print_lines()))
 
 
-async def _watch(address: str, wish: terminal.WatchWish, *, as_json: bool) -> None:
-    async for _, line in terminal.watched(address, wish, as_json=as_json):
-        print(line, flush=True)  # noqa: T201 - plain lines, for pipes
+async def _called(call: Coroutine[Any, Any, T]) -> T:
+    """Await a call of the service. Raises CommandFailed with the server's words."""
+    from antom_payments.client import ClientError
+
+    try:
+        return await call
+    except ClientError as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _run(

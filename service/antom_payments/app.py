@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -49,7 +50,7 @@ from antom_payments.notifications import (
     uvicorn_config,
 )
 from antom_payments.service import Merchant, PaymentService
-from antom_payments.settings import Settings, secret_text, variable
+from antom_payments.settings import Settings, prepare_embedded_folder, secret_text, variable
 from antom_payments.store import DataCipher, PaymentStore, PoolOptions, migrate, open_store
 
 _STREAM_LIFE_SPREAD = 0.8
@@ -65,6 +66,16 @@ class EmulatorFiles:
     client_id: str
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
+
+
+class _Announcing(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            host, port = server.sockets[0].getsockname()[:2]
+            _log.info("emulator_serving", host=host, port=port)
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +127,7 @@ async def notification_receiver(
             PaymentService(store, {}, now=now),
             {settings.client_id: _sender(settings)},
             path=settings.notification_path,
-            public_path=urlsplit(settings.notify_url).path,
+            public_path=(urlsplit(settings.notify_url).path or "/") if settings.notify_url else "",
             clock=now,
             max_in_flight=settings.notification_in_flight,
             counts=counts,
@@ -184,7 +195,7 @@ async def emulate(
     # uvicorn raises the signals that end it again, when it has ended: ours take them.
     _stop_signal()
     try:
-        await uvicorn.Server(config).serve()
+        await _Announcing(config).serve()
     finally:
         close_telemetry()
 
@@ -213,13 +224,6 @@ def grpc_options(settings: Settings) -> GrpcOptions:
             grace_seconds=settings.drain_grace_seconds,
         ),
     )
-
-
-def prepare_embedded_folder(settings: Settings) -> None:
-    """Make the folder of an embedded SQLite database."""
-    url = settings.database_url.get_secret_value()
-    if url.startswith("sqlite"):
-        Path(url.partition(":///")[2]).absolute().parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ from antom_payments.store import new_data_key
 
 _BITS = 2048
 """Antom's key length (antom-api 1.6)."""
+_HALVES = ("private", "public")
 
 
 def write_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
@@ -27,6 +28,10 @@ def write_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     (antom-api 1.7). Raises ConfigurationError when a file is there already: keys are never
     overwritten.
     """
+    private_file, public_file = (folder / f"{name}_{half}_key.txt" for half in _HALVES)
+    # Before either is written: a new half beside an old one is worse than none.
+    for path in (private_file, public_file):
+        _refuse_existing(path)
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
     private_text = base64.b64encode(
         private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -34,9 +39,7 @@ def write_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     public_text = base64.b64encode(
         private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     ).decode()
-    private_file = _write(folder / f"{name}_private_key.txt", private_text)
-    public_file = _write(folder / f"{name}_public_key.txt", public_text)
-    return private_file, public_file
+    return _write(private_file, private_text), _write(public_file, public_text)
 
 
 def write_data_key(folder: Path) -> Path:
@@ -47,14 +50,15 @@ def write_data_key(folder: Path) -> Path:
     return _write(folder / "data_key.txt", new_data_key())
 
 
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ConfigurationError(str(path), "is there already, and keys are never overwritten")
+
+
 def _write(path: Path, text: str) -> Path:
     """Write a file that only its owner can read, never over another one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        path.touch(mode=0o600, exist_ok=False)
-    except FileExistsError:
-        raise ConfigurationError(
-            str(path), "is there already, and keys are never overwritten"
-        ) from None
+    _refuse_existing(path)
+    path.touch(mode=0o600, exist_ok=False)
     path.write_text(text + "\n", encoding="ascii")
     return path

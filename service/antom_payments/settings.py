@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     """Where the sidecar listens for Antom's notifications."""
     notification_path: str = "/antom/notify"
     """Path of the notify URL as Antom calls it: it is part of what is signed."""
-    notification_in_flight: PositiveInt = 64
+    notification_in_flight: PositiveInt = 256
     """Most notifications at one time; more get 503, and Antom resends them."""
     notification_health_address: Annotated[
         Address | None, BeforeValidator(lambda value: _address(value) if value else None), NoDecode
@@ -245,3 +245,10 @@ def unknown_variables() -> dict[str, str]:
         name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), "")
         for name in strangers
     }
+
+
+def prepare_embedded_folder(settings: Settings) -> None:
+    """Make the folder of an embedded SQLite database."""
+    url = settings.database_url.get_secret_value()
+    if url.startswith("sqlite"):
+        Path(url.partition(":///")[2]).absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -98,9 +98,9 @@ async def live(burst: int) -> None:
 
 async def history(store: PaymentStore) -> None:
     news = News(store)
-    for _ in range(HISTORY // 100):
-        await news.about(*(f"payment-{n}" for n in range(100)))
-    stream = EventStream(store.log, encode=encode)
+    for start in range(0, HISTORY, 100):
+        await news.about(*(f"payment-{start + n}" for n in range(100)))
+    stream = EventStream(store.log, encode=encode, start_events=0)
     subscriptions = [await stream.subscribe(Earliest(), EVERYTHING) for _ in range(CATCHING_UP)]
     watch = LoopWatch()
     began = time.perf_counter()

@@ -20,7 +20,7 @@ class FaultyLog:
         self.log_id = log.log_id
         self.cursor_key = log.cursor_key
         self.is_down = False
-        self.failures = 0
+        self.bounds_fail = False
         self.pages: Counter[EventFilter | None] = Counter()
         """Pages asked for, by filter; the tail's have none."""
         self.reading = 0
@@ -49,16 +49,17 @@ class FaultyLog:
             return await self._log.event(sequence)
 
     async def bounds(self) -> tuple[int, int]:
-        async with self._open(None):
+        async with self._open(None, fails=self.bounds_fail):
             return await self._log.bounds()
 
     async def wait(self, timeout_seconds: float) -> None:
         await self._log.wait(timeout_seconds)
 
     @asynccontextmanager
-    async def _open(self, event_filter: EventFilter | None) -> AsyncIterator[None]:
-        if self.is_down:
-            self.failures += 1
+    async def _open(
+        self, event_filter: EventFilter | None, *, fails: bool = False
+    ) -> AsyncIterator[None]:
+        if self.is_down or fails:
             self._failed.set()
             raise StoreUnavailable
         self.reading += event_filter is not None

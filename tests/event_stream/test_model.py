@@ -175,6 +175,7 @@ class Follower:
         """Everything up to the checkpoint was delivered, in order, and nothing after it."""
         checkpoint = self.model.place_of(self.watcher.subscription.checkpoint_cursor())
         seen = self.watcher.sequences
+        assert checkpoint <= self.model.stream._ring.head.sequence
         assert seen == sorted(set(seen))
         # What was pruned may have been delivered from memory.
         assert set(seen) <= set(self.due(checkpoint))

@@ -18,6 +18,7 @@ from event_stream.watching import (
     Earliest,
     Latest,
     Watcher,
+    encode,
     running,
     tail_is_at_head,
 )
@@ -176,10 +177,11 @@ async def test_a_closed_subscriber_is_forgotten(
     await news.about("a", "b", "c", "d", "e")
     log.hold(A)
     live = await Watcher.start(stream, Latest())
-    reading = await Watcher.start(stream, Earliest(), A)
-    assert await reading.take(0.001) is None
-    assert stream.subscribers == 2
-    for watcher in (live, reading, reading):
+    reading = [await Watcher.start(stream, Earliest(), A) for _ in range(3)]
+    for watcher in reading:
+        assert await watcher.take(0.001) is None
+    assert stream.subscribers == 4
+    for watcher in (live, *reading, *reading):
         watcher.close()
     assert stream.subscribers == 0
     # What it was reading gave its turn back.
@@ -209,6 +211,21 @@ async def test_who_was_not_woken_needs_no_page_though_the_ring_went_round(
     assert await watcher.take(0) is not None
     assert watcher.sequences == [21]
     assert log.pages[A] == 0
+
+
+async def test_nothing_is_handed_out_that_the_tail_has_not_read() -> None:
+    log = MemoryLog()
+    for _ in range(10):
+        log.append(event_of())
+    stream = EventStream(log, encode=encode, ring_events=2)  # type: ignore[arg-type]
+    watcher = await Watcher.start(stream, Earliest())  # and its tail does not run
+    for _ in range(10):
+        log.append(event_of())
+    await watcher.until_caught_up()
+    assert watcher.sequences == list(range(1, 11))
+    assert await watcher.take(0.001) is None
+    await tail_is_at_head(stream)
+    assert (await watcher.until_sequence(20)).sequences == list(range(1, 21))
 
 
 async def test_lag_is_how_much_older_the_place_is_than_the_newest_event() -> None:

@@ -20,6 +20,7 @@ from event_stream.watching import (
     Earliest,
     Latest,
     Watcher,
+    encode,
     running,
     tail_is_at_head,
 )
@@ -224,13 +225,13 @@ async def test_a_page_of_a_log_that_went_back_is_not_believed() -> None:
     log = MemoryLog()
     for _ in range(10):
         log.append(event_of())
-    async with running(log, ring_events=2, page_events=3) as stream:
-        watcher = await Watcher.start(stream, Earliest())
-        for sequence in range(4, 11):
-            del log.events[sequence]
-        log.head = 3
-        with pytest.raises(LogRewound):
-            await watcher.until_sequence(10)
+    stream = EventStream(log, encode=encode, ring_events=2, page_events=3)  # type: ignore[arg-type]
+    watcher = await Watcher.start(stream, Earliest())  # and its tail does not run
+    for sequence in range(4, 11):
+        del log.events[sequence]
+    log.head = 3
+    with pytest.raises(LogRewound):
+        await watcher.until_sequence(10)
 
 
 async def test_a_tail_that_slept_longer_than_retention_says_so() -> None:
@@ -249,6 +250,46 @@ async def test_a_tail_that_slept_longer_than_retention_says_so() -> None:
     batch = await resumed.next(1)
     assert batch is not None
     assert batch.events == 4
+
+
+async def test_a_restored_log_is_told_also_when_the_database_fails_just_then(
+    database_url: str, log: FaultyLog, news: News, stream: EventStream
+) -> None:
+    await news.about("a", "b", "c")
+    watcher = await (await Watcher.start(stream, Latest())).until_caught_up()
+    log.bounds_fail = True  # asked for only when the tail starts anew
+    await execute(database_url, lose(3))
+    await log.has_failed()
+    log.bounds_fail = False
+    with pytest.raises(LogRewound):
+        await watcher.until_sequence(4)
+
+
+async def test_who_comes_back_after_a_restart_needs_no_page(
+    log: FaultyLog, news: News, stream: EventStream
+) -> None:
+    events = await news.about(*(f"payment-{n}" for n in range(12)))
+    cursors = [stream.cursor_at(event.sequence, event.event_id) for event in events]
+    ours = EventFilter(merchant_accounts=frozenset({"default"}))
+    async with running(log, ring_events=100, start_events=8, page_events=3) as restarted:
+        for cursor in cursors[3:]:
+            watcher = await Watcher.start(restarted, AfterCursor(cursor), ours)
+            await watcher.until_caught_up()
+            assert watcher.sequences == list(range(cursors.index(cursor) + 2, 13))
+        assert log.pages[ours] == 0
+        await (await Watcher.start(restarted, AfterCursor(cursors[0]), ours)).until_sequence(12)
+        assert log.pages[ours] > 0
+
+
+async def test_a_log_that_was_pruned_to_its_newest_event_is_followed() -> None:
+    log = MemoryLog()
+    for _ in range(10):
+        log.append(event_of())
+    log.prune(10)
+    async with running(log) as stream:
+        watcher = await Watcher.start(stream, Earliest())
+        log.append(event_of())
+        assert (await watcher.until_sequence(11)).sequences == [10, 11]
 
 
 async def test_everybody_is_told_the_same_error_without_the_others_frames(

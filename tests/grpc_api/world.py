@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,15 +15,19 @@ from grpc_status import rpc_status
 
 from antom_payments.antom import AntomClient, SessionPolicy
 from antom_payments.event_stream import EventStream, Pace
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.grpc_api import DrainOptions, GrpcOptions, GrpcServer, StreamOptions, encode
 from antom_payments.grpc_api.edge import Edge
 from antom_payments.grpc_api.limits import Admission, CallLimits
+from antom_payments.money import Money
+from antom_payments.payment import Source
 from antom_payments.service import Merchant, PaymentService
-from antom_payments.store import PaymentStore
+from antom_payments.store import Member, PaymentStore
 from antom_payments.v1 import payment_service_pb2 as pb
 from antom_payments.v1 import payment_service_pb2_grpc as pb_grpc
 from clock import FrozenClock
 from event_stream.news import News
+from grpc_api.sessions import new_id
 
 PATIENCE = 20.0
 """Seconds after which a test that waits for something has failed."""
@@ -142,6 +147,38 @@ async def refusal_of(call: Any) -> Refusal:
     raise AssertionError("the call worked")
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what has no event of its own."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0)
+
+
+async def pour(store: PaymentStore, count: int = 6_000) -> int:
+    """Fill the log with some megabytes, more than gRPC buffers; returns how many events."""
+    await News(store).about("order-1")
+    told = news("order-1")
+    for start in range(1, count, 500):
+        number = min(500, count - start)
+        await store.apply([Member(replace(told, fact_id=new_id())) for _ in range(number)])
+    return count
+
+
+def news(payment_request_id: str, **changes: Any) -> Fact:
+    """News of another amount: an event each, of the same size, which concludes nothing."""
+    fields: dict[str, Any] = {
+        "merchant_account": "default",
+        "kind": FactKind.PAYMENT,
+        "outcome": Outcome.SUCCEEDED,
+        "payment_id": "P-1",
+        "fact_id": new_id(),
+        "source": Source.INQUIRY,
+        "amount": Money("EUR", 1),
+        "payment_request_id": payment_request_id,
+    }
+    return Fact(**fields | changes)
+
+
 @dataclass
 class Served:
     """A server, its parts, and a caller's stub."""
@@ -186,6 +223,10 @@ async def serving(
         tail.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await tail
+        # SQLite keeps the file open for a statement that was cancelled, until it is collected.
+        for _ in range(5):
+            await asyncio.sleep(0)
+        gc.collect()
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""What is not proven, not asked for or not HTTP: an answer that says nothing, and no trace of it."""
+"""What is not proven, not asked for or not HTTP: answers that say nothing, and no trace of it."""
 
 from __future__ import annotations
 

@@ -216,9 +216,9 @@ async def test_numbers_of_a_database_sequence_fail_the_same_check(
     engine = create_async_engine(postgres_url)
     async with engine.begin() as connection:
         # Room for one transaction's events after each number.
-        await connection.execute(text("CREATE SEQUENCE naive_sequence INCREMENT 10"))
+        await connection.execute(text("CREATE SEQUENCE naive_sequence INCREMENT 20"))
     await engine.dispose()
-    plan = a_plan(postgres_url, tmp_path, 1_000, most_kills=1, is_naive=True)
+    plan = a_plan(postgres_url, tmp_path, 600, most_kills=1, is_naive=True)
     history = History()
     async with writing(plan) as writers:
         await poll_naively(plan, writers, history)

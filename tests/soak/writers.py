@@ -105,7 +105,7 @@ async def tell_all(store: PaymentStore, plan: Plan, slot: int, notes: int) -> No
         while news:
             members = [
                 Member(news.pop(), a_notification())
-                for _ in range(min(len(news), dice.randint(1, 8)))
+                for _ in range(min(len(news), dice.randint(1, 12)))
             ]
             answers = await store.apply(members)
             told = [answer.event.event_id for answer in answers if answer.event]

@@ -284,10 +284,10 @@ async def test_migrating_from_several_processes_at_once_is_done_once(
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", code, empty_database_url), stdout=asyncio.subprocess.PIPE
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     said = {(await process.communicate())[0] for process in processes}
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [process.returncode for process in processes] == [0, 0]
     assert len(said) == 1
     async with open_store(empty_database_url, cipher=cipher, now=clock.now) as store:
         assert await rows(store, "SELECT count(*) FROM log_identity") == [(1,)]

@@ -130,7 +130,7 @@ class LogRewound(CursorUnusable):
     """The log was restored to an older point: what was processed since may not exist any more."""
 
 
-BY_REASON: Mapping[str, type[CallFailed]] = MappingProxyType(
+_BY_REASON: Mapping[str, type[CallFailed]] = MappingProxyType(
     {
         "SESSION_REFUSED": SessionRefused,
         "NEW_PAYMENT_REQUEST_ID_NEEDED": NewPaymentRequestIdNeeded,
@@ -140,7 +140,7 @@ BY_REASON: Mapping[str, type[CallFailed]] = MappingProxyType(
 )
 """Reasons that say more than their code."""
 
-BY_CODE: Mapping[grpc.StatusCode, type[CallFailed]] = MappingProxyType(
+_BY_CODE: Mapping[grpc.StatusCode, type[CallFailed]] = MappingProxyType(
     {
         grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
         grpc.StatusCode.NOT_FOUND: NotFound,
@@ -158,8 +158,12 @@ BY_CODE: Mapping[grpc.StatusCode, type[CallFailed]] = MappingProxyType(
 def failure_of(error: grpc.aio.AioRpcError) -> CallFailed:
     """The typed error for a gRPC one. Garbled details count as none."""
     details = _details(error)
-    kind = BY_REASON.get(details.reason) or BY_CODE.get(error.code(), CallFailed)
-    return kind(error.code(), error.details() or "", details)
+    return kind_of(error.code(), details)(error.code(), error.details() or "", details)
+
+
+def kind_of(code: grpc.StatusCode, details: Details) -> type[CallFailed]:
+    """Which error a failure is: by its reason, else by its code."""
+    return _BY_REASON.get(details.reason) or _BY_CODE.get(code, CallFailed)
 
 
 def _details(error: grpc.aio.AioRpcError) -> Details:

@@ -52,7 +52,8 @@ class EventStream:
         encode: Callable[[PaymentEvent, str], bytes],
         ring_events: int = 10_000,
         ring_bytes: int = 64 * 1024 * 1024,
-        page_events: int = 256,
+        start_events: int = 2_000,
+        page_events: int = 128,
         page_reads: int = 4,
         limits: BatchLimits | None = None,
         pace: Pace | None = None,
@@ -64,7 +65,10 @@ class EventStream:
             encode: serialises an event with its cursor, as a message that can be joined to others.
             ring_events: at most so many events are kept in memory,
             ring_bytes: and about so many bytes.
-            page_events: events of one read of the database.
+            start_events: so many of the newest events are read into memory at the start, for
+                subscribers that come back.
+            page_events: events of one read of the database; at least 2. Decoding them holds the
+                event loop.
             page_reads: reads of the database at once for subscribers behind the ring; leave
                 connections of the pool for others.
             limits: of a batch.
@@ -84,6 +88,7 @@ class EventStream:
             self._encoder,
             self._wake_ups,
             page_events=page_events,
+            start_events=min(start_events, ring_events),
             pace=pace or Pace(),
         )
         self._limits = limits or BatchLimits()
@@ -112,8 +117,8 @@ class EventStream:
             LogCorrupt: the log has a hole at its end.
             StoreUnavailable: the database cannot be used.
         """
-        await self._tail.reach(0)
         while True:
+            await self._tail.reach(0)
             epoch = self._ring.epoch
             mark = await self._mark_of(start)
             # Otherwise the log was restored meanwhile: look again.

@@ -52,6 +52,7 @@ class Tail:
         wake_ups: WakeUps,
         *,
         page_events: int,
+        start_events: int,
         pace: Pace,
     ) -> None:
         self._log = log
@@ -59,6 +60,7 @@ class Tail:
         self._encoder = encoder
         self._wake_ups = wake_ups
         self._page_events = page_events
+        self._start_events = start_events
         self._pace = pace
         self._reading = asyncio.Lock()
         self._has_started = False
@@ -102,11 +104,11 @@ class Tail:
     async def _read(self, wanted: int | None = None) -> bool:
         """Read one page of news, unless ``wanted`` is there; whether there is more to read now."""
         async with self._reading:
-            if not self._has_started:
-                await self._start()
-            elif wanted is not None and self._ring.head.sequence >= wanted:
-                return False
             try:
+                if not self._has_started:
+                    await self._start()
+                elif wanted is not None and self._ring.head.sequence >= wanted:
+                    return False
                 return await self._read_page()
             except LogCorrupt as error:
                 self._corrupt = error
@@ -120,9 +122,7 @@ class Tail:
         self._corrupt = None
         error = self._break_in(page, known)
         if error is not None:
-            # First the new ring: nobody may subscribe to the old one once the others were told.
-            await self._start()
-            self._end_everybody(error)
+            await self._start(error)
             return True
         await self._append(page.events[1:] if known.sequence else page.events)
         return page.through < page.head
@@ -149,17 +149,32 @@ class Tail:
                 self._ring.append(entry)
             self._wake_ups.wake(entries)
 
-    async def _start(self) -> None:
-        """Begin at the log's head: history is read from the database by those who want it."""
-        head: PaymentEvent | None = None
-        _, sequence = await self._log.bounds()
-        while sequence and head is None:
-            # None: the log was restored in between.
-            head = await self._log.event(sequence)
-            if head is None:
-                _, sequence = await self._log.bounds()
-        self._ring.start(self._encoder.mark(head) if head else self._encoder.mark_before(1))
+    async def _start(self, error: PaymentsError | None = None) -> None:
+        """Begin a little before the log's head, and tell those who followed another log ``error``.
+
+        Whoever comes back after a restart finds what was missed in memory: a page for each would
+        keep the process busy for long.
+        """
+        base = await self._find_base()
+        # In one turn: nobody may follow the old ring once the others were told.
+        self._has_started = False
+        self._ring.start(base)
+        if error is not None:
+            self._end_everybody(error)
+        while await self._read_page():
+            pass
         self._has_started = True
+
+    async def _find_base(self) -> Mark:
+        """The place after one of the newest events, or the start of an empty log."""
+        while True:
+            oldest, head = await self._log.bounds()
+            if not head:
+                return self._encoder.mark_before(1)
+            event = await self._log.event(max(head - self._start_events, oldest))
+            # None: pruned or restored in between.
+            if event is not None:
+                return self._encoder.mark(event)
 
     def _end_everybody(self, error: PaymentsError) -> None:
         if len(self._wake_ups):

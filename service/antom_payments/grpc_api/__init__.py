@@ -1,13 +1,9 @@
 """The gRPC edge: only this package and the client know protobuf.
 
-edge.py        the outermost interceptor: admits, traces, answers errors
-servicer.py    the methods: convert, call the use case, convert
-requests.py    from protobuf        convert.py   to protobuf
-stream.py      serving one subscription, and its ends
-errors.py      which error is which status
-limits.py      how many calls at once        tracing.py   spans and metrics of calls
-health.py      liveness and readiness
-server.py      built, started, drained
+Inwards: `edge` (the outermost interceptor: admits, traces, answers errors), `servicer` (convert,
+call the use case, convert), `requests` and `convert`, `stream` (serving one subscription, and its
+ends). Beside them: `errors` (which error is which status), `limits`, `tracing`, `health`, and
+`server`, which is built, started and drained.
 """
 
 from antom_payments.grpc_api.convert import encode

@@ -69,7 +69,11 @@ async def serving(config: HttpConfig, *, host: str, port: int) -> AsyncIterator[
     Raises OSError when the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=512) as listener:
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: 40 ms an answer.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(512)
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
         try:

@@ -1,14 +1,14 @@
-"""The schema's version: migrate to it, and refuse to run on an older one."""
+"""The schema's version: migrate to it, and refuse to run on an older one.
+
+A revision is the number that its file in `migrations/versions` begins with. Alembic, which is slow
+to import, is loaded only when there is something to migrate.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import SchemaOutdated
@@ -17,11 +17,17 @@ from antom_payments.store.database import Database, PoolOptions, in_our_words
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
+def revisions() -> list[str]:
+    """All revisions of this version, oldest first; the last is the one it needs."""
+    files = (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+    return sorted(file.name.partition("_")[0] for file in files)
+
+
 async def migrate(database_url: str) -> str:
     """Bring the database's schema up to date; the revision it is at now.
 
     Safe to run from several processes at once: they queue on a lock of the database. One
-    transaction: it is done whole or not at all.
+    transaction: it is done whole or not at all. A newer schema is left as it is.
 
     Raises StoreUnavailable when the database cannot be reached.
     """
@@ -29,8 +35,11 @@ async def migrate(database_url: str) -> str:
     try:
         with in_our_words():
             async with database.writer.begin() as connection:
-                await connection.run_sync(_upgrade)
-        return _needed_revision()
+                found = await connection.run_sync(_revision)
+                if found is None or found in revisions()[:-1]:
+                    await connection.run_sync(_upgrade)
+                    found = revisions()[-1]
+        return found
     finally:
         await database.dispose()
 
@@ -40,26 +49,24 @@ async def refuse_old_schema(connection: AsyncConnection) -> None:
 
     A newer schema is served: migrations only add until the next version needs what they added.
     """
-    found = await connection.run_sync(
-        lambda sync: MigrationContext.configure(sync).get_current_revision()
-    )
-    script = ScriptDirectory.from_config(_config())
-    known = {revision.revision for revision in script.walk_revisions()}
-    if found is None or (found in known and found != _needed_revision()):
-        raise SchemaOutdated(found, _needed_revision())
+    found = await connection.run_sync(_revision)
+    if found is None or found in revisions()[:-1]:
+        raise SchemaOutdated(found, revisions()[-1])
+
+
+def _revision(connection: Connection) -> str | None:
+    """The database's revision; None while it has no schema of ours."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
 
 
 def _upgrade(connection: Connection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    from alembic import command  # noqa: PLC0415 - see above
+    from alembic.config import Config  # noqa: PLC0415
 
-
-def _needed_revision() -> str:
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
-
-
-def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    return config
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

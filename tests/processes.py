@@ -1,0 +1,125 @@
+"""The command line as processes of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from antom_payments.settings import PREFIX, Settings, variable
+
+PATIENCE = 60.0
+"""Seconds after which a process is taken for stuck; a start compiles every module at worst."""
+
+
+@dataclass
+class Ended:
+    """What a process left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Running:
+    """A process that runs, and the lines that it has written so far."""
+
+    process: asyncio.subprocess.Process
+    lines: list[str] = field(default_factory=list)
+
+    async def line_with(self, word: str) -> str:
+        """Wait for the next line that holds ``word``."""
+        assert self.process.stdout
+        async with asyncio.timeout(PATIENCE):
+            while line := (await self.process.stdout.readline()).decode():
+                self.lines.append(line)
+                if word in line:
+                    return line
+        raise AssertionError(f"ended without {word!r}: {''.join(self.lines)}")
+
+    async def end(self, signal_number: int) -> int:
+        """Send a signal, and wait for the exit code."""
+        self.process.send_signal(signal_number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for the exit code, reading on to the last line."""
+        assert self.process.stdout
+        async with asyncio.timeout(PATIENCE):
+            while line := (await self.process.stdout.readline()).decode():
+                self.lines.append(line)
+            return await self.process.wait()
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """Ours without settings and telemetry of whoever runs the tests, and with these settings."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "OTEL_"))
+    }
+    return kept | {variable(name): str(value) for name, value in settings.items()}
+
+
+def as_environment(chosen: Settings) -> dict[str, object]:
+    """What was set in ``chosen``, for `environment`."""
+    told = {name: getattr(chosen, name) for name in chosen.model_fields_set}
+    told["database_url"] = chosen.database_url.get_secret_value()
+    told["antom_public_key_files"] = ",".join(map(str, chosen.antom_public_key_files))
+    return told
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *arguments: str, settings: Mapping[str, object] | None = None, **more: str
+) -> AsyncIterator[Running]:
+    """Run a command while the block runs; killed when it has not ended then."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "antom_payments", *arguments),
+        env=environment(settings or {}) | more,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield Running(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def run(*arguments: str, settings: Mapping[str, object] | None = None, **more: str) -> Ended:
+    """Run a command to its end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "antom_payments", *arguments),
+        env=environment(settings or {}) | more,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    except TimeoutError:
+        process.kill()
+        out, err = await process.communicate()
+        raise AssertionError(f"stuck: {out.decode()} {err.decode()}") from None
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def processes_about(folder: Path) -> list[str]:
+    """Command lines of the processes whose environment or arguments name ``folder``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = process.joinpath("environ").read_bytes()
+            command = process.joinpath("cmdline").read_bytes()
+            if str(folder).encode() in told + command:
+                found.append(command.replace(b"\0", b" ").decode())
+    return found

@@ -1,0 +1,286 @@
+"""The command line: help, exit codes, words in place of tracebacks, and its calls for real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from antom_payments import __main__ as command_line
+from antom_payments.antom.signing import load_private_key
+from antom_payments.client import Earliest
+from antom_payments.emulator import Step
+from antom_payments.settings import PREFIX, Settings, variable
+from keys import golden_pair
+from processes import Ended, as_environment, run, running
+from whole import CLIENT_ID, Shop, settings, shop_on
+
+COMMANDS = {
+    *("serve", "notifications", "emulator", "dev", "demo", "migrate", "keygen", "config"),
+    *("create-session", "get-payment", "watch"),
+}
+Typed = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of whoever runs the tests."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(variable(field), raising=False)
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Types a command, in this process."""
+
+    def type_(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["antom-payments", *arguments])
+        with pytest.raises(SystemExit) as end:
+            command_line.main()
+        written = capsys.readouterr()
+        return Ended(end.value.code or 0, written.out, written.err)  # type: ignore[arg-type]
+
+    return type_
+
+
+# Help and usage
+
+
+def test_every_command_and_each_of_its_options_is_explained() -> None:
+    group: Any = typer.main.get_command(command_line.cli)
+    assert set(group.commands) == COMMANDS
+    for name, command in group.commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            assert parameter.help, f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_is_shown(typed: Typed, command: str) -> None:
+    shown = typed(command, "--help")
+    assert shown.code == 0
+    assert f"{command} [OPTIONS]" in shown.out
+
+
+def test_without_a_command_the_help_is_shown(typed: Typed) -> None:
+    shown = typed()
+    assert shown.code == 2
+    assert all(command in shown.out + shown.err for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["pay"], "No such command 'pay'"),
+        (["create-session", "--amount", "1", "--currency", "SGD"], "--payment-request-id"),
+        (["create-session", "--payment-request-id", "p", "--amount", "x"], "--amount"),
+        (["watch", "--until", "tomorrow"], "--until"),
+        (["emulator", "--antom-private-key", "k"], "--merchant-public-key"),
+    ],
+)
+def test_wrong_usage_is_explained_with_exit_code_2(
+    typed: Typed, arguments: list[str], expected: str
+) -> None:
+    shown = typed(*arguments)
+    assert shown.code == 2
+    assert expected in shown.err
+    assert "Traceback" not in shown.err
+
+
+# Errors in words
+
+
+@pytest.mark.parametrize("command", ["serve", "notifications", "migrate", "config"])
+def test_a_wrong_setting_is_named_with_exit_code_2(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv(PREFIX + "GRPC_ADDRESS", "[50051]")
+    shown = typed(command)
+    assert shown.code == 2
+    assert shown.err.startswith(f"error: {PREFIX}GRPC_ADDRESS: expected host:port")
+    assert shown.out == ""
+
+
+def test_a_database_that_cannot_be_reached_is_told_with_its_kind_of_failure(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    monkeypatch.setenv(PREFIX + "DATABASE_URL", f"postgresql://u:s3cret@127.0.0.1:{port}/none")
+    shown = typed("migrate")
+    assert shown.code == 1
+    assert shown.err == "error: the database cannot be used now (ConnectionRefusedError)\n"
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_words(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    shown = typed("keygen", str(tmp_path / "file" / "keys"))
+    assert shown.code == 1
+    assert "Not a directory" in shown.err
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("command", ["dev", "demo"])
+def test_what_a_command_returns_is_the_exit_code(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    async def failed(*_: object, **__: object) -> int:
+        return 1
+
+    monkeypatch.setattr(f"antom_payments.{command}.run_{command}", failed)
+    assert typed(command).code == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_normal_end_after_the_cleaning_up(number: int) -> None:
+    cleaned_up = []
+
+    async def work() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.Event().wait()
+        finally:
+            cleaned_up.append(True)
+        return 1
+
+    command_line._run(work())
+    assert cleaned_up
+
+
+# Settings, keys and the schema
+
+
+def test_config_shows_every_setting_and_no_secret(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "DATABASE_URL", f"postgresql://teller:s3cret@{'h' * 90}/payments")
+    monkeypatch.setenv(PREFIX + "CLIENT_ID", "SANDBOX_5X")
+    shown = typed("config")
+    assert shown.code == 0
+    told = dict(line.split(maxsplit=1) for line in shown.out.splitlines() if " " in line)
+    assert told[PREFIX + "DATABASE_URL"] == f"postgresql://teller:***@{'h' * 90}/payments"
+    assert told[PREFIX + "CLIENT_ID"] == "SANDBOX_5X"
+    as_json = json.loads(typed("config", "--json").out)
+    assert set(as_json) == {variable(field) for field in Settings.model_fields}
+    assert "s3cret" not in f"{shown} {as_json}"
+
+
+def test_config_hints_at_a_variable_that_nobody_reads(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "CLIENTID", "SANDBOX_5X")
+    shown = typed("config")
+    assert shown.code == 0
+    assert f"no setting {PREFIX}CLIENTID; did you mean {PREFIX}CLIENT_ID?" in _flat(shown.err)
+
+
+def _flat(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def test_keygen_writes_keys_once(typed: Typed, tmp_path: Path) -> None:
+    folder = tmp_path / "[keys] of a merchant"
+    shown = typed("keygen", str(folder))
+    assert shown.code == 0
+    names = ["merchant_private_key.txt", "merchant_public_key.txt", "data_key.txt"]
+    assert [line for line in shown.out.splitlines() if line.startswith("/")] == [
+        str(folder / name) for name in names
+    ]
+    texts = [(folder / name).read_text() for name in names]
+    load_private_key(texts[0], setting="test")
+    assert not any(text.strip() in shown.out for text in texts)
+
+    again = typed("keygen", str(folder))
+    assert again.code == 2
+    assert "never overwritten" in again.err
+    assert [(folder / name).read_text() for name in names] == texts
+
+
+def test_migrate_can_be_repeated(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, empty_database_url: str
+) -> None:
+    monkeypatch.setenv(PREFIX + "DATABASE_URL", empty_database_url)
+    first = typed("migrate")
+    assert first.code == 0
+    assert first.out.startswith("The schema is at revision ")
+    assert typed("migrate") == first
+
+
+# Calls to a real server
+
+
+async def test_sessions_payments_and_events_on_the_command_line(tmp_path: Path) -> None:
+    async with shop_on(f"sqlite:///{tmp_path / 'p.db'}", tmp_path) as shop:
+        at = ("--address", f"127.0.0.1:{shop.port}")
+        order = ("--payment-request-id", "pay-1", "--amount", "4200")
+        made = await run("create-session", *order, "--currency", "SGD", *at)
+        assert made.code == 0, made.err
+        answer = json.loads(made.out)
+        assert answer["payment"]["state"] == "PAYMENT_STATE_AWAITING_BUYER"
+        assert answer["session"]["paymentSessionData"]
+        async with running("watch", "--json", "--after", answer["cursor"], *at) as watching:
+            read, unknown, reused = await asyncio.gather(
+                run("get-payment", "pay-1", *at),
+                run("get-payment", "pay-2", *at),
+                run("create-session", *order, "--currency", "USD", *at),
+            )
+            await _approve(shop)
+            told = [json.loads(await watching.line_with("{")) for _ in range(2)]
+            assert await watching.end(signal.SIGINT) == 0
+        assert json.loads(read.out)["payment"] == answer["payment"]
+        assert (unknown.code, reused.code) == (1, 1)
+        assert unknown.err == ("error: NOT_FOUND PAYMENT_NOT_FOUND: there is no such payment\n")
+        assert reused.err.startswith("error: ALREADY_EXISTS PAYMENT_REQUEST_ID_REUSED: ")
+        assert [one["event"]["type"].removeprefix("PAYMENT_EVENT_TYPE_") for one in told] == [
+            "PAYMENT_AUTHORIZED",
+            "CAPTURE_SUCCEEDED",
+        ]
+        assert all(one["cursor"] for one in told)
+
+
+async def _approve(shop: Shop) -> None:
+    """Let the buyer pay, once the watcher could have missed it."""
+    await shop.buyer(Step.APPROVE)
+    async with shop.following(Earliest()) as follower:
+        await follower.until(3)
+
+
+# Processes that serve
+
+
+async def test_what_serves_ends_on_a_signal_with_exit_code_0(tmp_path: Path) -> None:
+    chosen = as_environment(settings(tmp_path))
+    (tmp_path / "antom").write_text(golden_pair("antom").private)
+    (tmp_path / "merchant").write_text(golden_pair("merchant").public)
+    emulator = (
+        *("emulator", "--address", "127.0.0.1:0", "--client-id", CLIENT_ID),
+        *("--antom-private-key", str(tmp_path / "antom")),
+        *("--merchant-public-key", str(tmp_path / "merchant")),
+    )
+    async with (
+        running("serve", settings=chosen) as server,
+        running("notifications", settings=chosen) as sidecar,
+        running(*emulator) as antom,
+    ):
+        serving = json.loads(await server.line_with("grpc_serving"))
+        assert serving["port"] > 0
+        receiving = json.loads(await sidecar.line_with("notifications_serving"))
+        assert receiving["path"] == "/antom/notify"
+        await antom.line_with("emulator_serving")
+        codes = await asyncio.gather(
+            server.end(signal.SIGTERM), sidecar.end(signal.SIGINT), antom.end(signal.SIGTERM)
+        )
+    assert codes == [0, 0, 0]
+    lines = "".join(server.lines + sidecar.lines + antom.lines)
+    assert "Traceback" not in lines
+    assert json.loads(server.lines[-1])["event"] == "grpc_stopped"
