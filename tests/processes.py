@@ -123,3 +123,8 @@ def processes_about(folder: Path) -> list[str]:
             if str(folder).encode() in told + command:
                 found.append(command.replace(b"\0", b" ").decode())
     return found
+
+
+def left_in(folder: Path) -> list[str]:
+    """Names of what is in ``folder``."""
+    return sorted(path.name for path in folder.iterdir())

@@ -53,8 +53,8 @@ async def intended(store: PaymentStore, count: int) -> None:
 async def all_payments(store: PaymentStore) -> list[Payment]:
     """Every payment, by its id."""
     query = select(payments).order_by(payments.c.payment_request_id)
-    async with store._database.read() as connection:
-        return [payment_from_row(row) for row in (await connection.execute(query)).mappings()]
+    result = await store._database.read(lambda connection: connection.execute(query))
+    return [payment_from_row(row) for row in result.mappings()]
 
 
 def about(number: int, outcome: Outcome = Outcome.SUCCEEDED) -> Fact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -230,15 +231,21 @@ async def test_the_sidecar_tells_its_health_on_a_listener_of_its_own(tmp_path: P
     with socket.create_server(("127.0.0.1", 0)) as free:
         health = f"127.0.0.1:{free.getsockname()[1]}"
     chosen = settings(tmp_path, notification_health_address=health)
+    stopping = asyncio.Event()
     async with (
-        notification_receiver(chosen) as (_, port),
+        notification_receiver(chosen, stopping=stopping) as (_, port),
         httpx.AsyncClient(trust_env=False) as http,
     ):
         assert (await http.get(f"http://{health}/livez")).status_code == 200
-        while (await http.get(f"http://{health}/readyz")).status_code != 200:
-            pass
+        async with asyncio.timeout(20):
+            while (await http.get(f"http://{health}/readyz")).status_code != 200:
+                pass
         for path in ("livez", "readyz"):
             assert (await http.get(f"http://127.0.0.1:{port}/{path}")).status_code == 404
+        stopping.set()
+        assert (await http.get(f"http://{health}/readyz")).status_code == 503
+        assert (await http.get(f"http://{health}/livez")).status_code == 200
+        assert await notified(chosen, f"http://127.0.0.1:{port}{PATH}") == 200
 
 
 @pytest.mark.parametrize("offered", [True, False])

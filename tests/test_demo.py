@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import tempfile
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from antom_payments import demo
-from antom_payments.settings import PREFIX
-from processes import processes_about, run
+from processes import left_in, processes_about, run
 
 EVENT = re.compile(
     r"\d\d:\d\d:\d\d\.\d{3}  (?P<type>\w+) +(?P<before>\w+) → (?P<after>\w+)  "
@@ -50,20 +53,28 @@ async def test_the_demo_takes_a_payment_shows_events_and_traces_and_leaves_nothi
     assert spans.count(("notification", "antom-payments-notifications")) == 2
     assert shown.out.rstrip().endswith("Done.")
 
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
     assert processes_about(tmp_path) == []
 
 
-async def test_a_demo_that_cannot_start_says_what_its_processes_said(
+async def test_a_demo_that_fails_says_why_and_what_its_processes_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setitem(demo._TRACING, PREFIX + "GRPC_STREAMS", "[several]")
-    console = Console(width=200, record=True, quiet=True)
+    @contextlib.asynccontextmanager
+    async def broken(
+        _folder: Path, _ports: object, *, say: Callable[[str], None], **_: object
+    ) -> AsyncIterator[None]:
+        say("server   | error: [no] such luck")
+        raise RuntimeError("the server ended with exit code 2")
+        yield
+
+    monkeypatch.setattr(demo, "local_stack", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    console = Console(width=60, file=io.StringIO(), record=True)
     assert await demo.run_demo(console) == 1
-    said = console.export_text()
-    assert "The demo failed: the server ended with exit code 2" in said
-    assert f"{PREFIX}GRPC_STREAMS: Input should be a valid integer" in said
-    assert list(tmp_path.iterdir()) == []
-    assert processes_about(tmp_path) == []
+    assert console.export_text().splitlines()[-3:] == [
+        "The demo failed: the server ended with exit code 2",
+        "What the processes said:",
+        "server   | error: [no] such luck",
+    ]
+    assert left_in(tmp_path) == []

@@ -9,16 +9,19 @@ import re
 import signal
 import socket
 import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from antom_payments import dev
 from antom_payments.client import Earliest, terminal
 from antom_payments.dev import LocalPorts, LocalStack, local_stack
 from antom_payments.errors import ConfigurationError
 from antom_payments.keygen import write_key_pair
-from processes import Running, environment, processes_about, running
+from processes import Running, left_in, processes_about, running
 
 ON_FREE_PORTS = (*("--grpc-port", "0", "--notification-port", "0", "--emulator-port", "0"),)
 
@@ -40,10 +43,10 @@ async def test_a_developer_takes_a_payment_as_told_and_sigterm_leaves_no_process
     async with running("dev", "--folder", str(folder), *ON_FREE_PORTS) as developer:
         address, buyer = await told(developer)
         commands = [line.strip() for line in developer.lines if line.startswith("  antom-payments")]
+        create = "create-session --payment-request-id pay-1 --amount 4200 --currency SGD"
         assert commands == [
             f"antom-payments watch --earliest --address {address}",
-            "antom-payments create-session --payment-request-id pay-1 --amount 4200 "
-            f"--currency SGD --address {address}",
+            f"antom-payments {create} --address {address}",
         ]
         wish = terminal.SessionWish(
             payment_request_id="pay-1",
@@ -78,39 +81,13 @@ async def test_a_developer_takes_a_payment_as_told_and_sigterm_leaves_no_process
     }
 
 
-async def test_when_one_process_ends_all_end_and_keys_that_were_there_are_kept(
-    tmp_path: Path,
-) -> None:
-    private_file, _ = write_key_pair(tmp_path, "merchant")
-    before = private_file.read_text()
-    async with running("dev", "--folder", str(tmp_path), *ON_FREE_PORTS) as developer:
-        await told(developer)
-        os.kill(_process_id("notifications", tmp_path), signal.SIGKILL)
-        assert await developer.ended() == 1
-    assert developer.lines[-1] == "The sidecar ended by itself; see its lines above.\n"
-    assert private_file.read_text() == before
-    assert processes_about(tmp_path) == []
-
-
-def _process_id(command: str, folder: Path) -> int:
-    """The process of ``command`` that works on ``folder``."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            arguments = process.joinpath("cmdline").read_bytes().split(b"\0")
-            if command.encode() in arguments and str(folder).encode() in (
-                process.joinpath("environ").read_bytes()
-            ):
-                return int(process.name)
-    raise AssertionError(f"no process of {command}")
-
-
 async def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port}: is taken"):
             async with local_stack(tmp_path, LocalPorts(0, 0, 0, port), say=print):
                 pass
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
 
 
 def test_free_ports_are_four_different_ones() -> None:
@@ -123,25 +100,59 @@ def test_a_port_that_is_asked_for_stays_as_it_is() -> None:
     assert free.chosen() == free
 
 
-async def test_a_process_that_cannot_start_is_named_and_the_others_end(tmp_path: Path) -> None:
-    lines: list[str] = []
-    broken = environment({"stream_life_seconds": "for ever"})
-    with pytest.raises(RuntimeError, match="the server ended with exit code 2"):
-        async with local_stack(
-            tmp_path, LocalPorts(0, 0, 0, 0), say=lines.append, environment=broken
-        ):
-            pass
-    assert any("server" in line and "STREAM_LIFE_SECONDS" in line for line in lines)
-    assert processes_about(tmp_path) == []
+def test_keys_that_are_there_are_kept(tmp_path: Path) -> None:
+    private_file, _ = write_key_pair(tmp_path, "merchant")
+    before = private_file.read_text()
+    first = dev._describe(tmp_path, LocalPorts())
+    data_key = (tmp_path / "data_key.txt").read_text()
+    assert dev._describe(tmp_path, LocalPorts()) == first
+    assert private_file.read_text() == before
+    assert (tmp_path / "data_key.txt").read_text() == data_key
 
 
-async def test_the_first_process_that_ends_is_named() -> None:
-    waiting, ended = (
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, stdin=asyncio.subprocess.PIPE
-        )
-        for code in ("input()", "pass")
+@contextlib.asynccontextmanager
+async def a_process(name: str, code: str, say: Callable[[str], None]) -> AsyncIterator[Process]:
+    async with dev._process(name, [sys.executable, "-c", code], os.environ, say) as process:
+        yield process
+
+
+async def test_a_process_that_cannot_start_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "print('error: no such luck'); raise SystemExit(2)"
+    async with a_process("server", code, print) as process:
+        with pytest.raises(RuntimeError, match="the server ended with exit code 2"):
+            await dev._ready("server", process, LocalPorts(0, 0, 0, 0))
+    assert capsys.readouterr().out == "server   | error: no such luck\n"
+
+
+async def test_a_process_that_is_deaf_to_sigterm_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dev, "_STOP_SECONDS", 0.01)
+    heard = asyncio.Event()
+    deaf = (
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('ready', flush=True); signal.pause()"
     )
-    stack = LocalStack("", "", "", {}, {"server": waiting, "sidecar": ended})
-    assert await stack.first_ended() == "sidecar"
-    await waiting.communicate(b"\n")
+    async with a_process("sidecar", deaf, lambda _: heard.set()) as process:
+        await heard.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+async def test_when_one_process_ends_by_itself_everything_ends_with_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    @contextlib.asynccontextmanager
+    async def short_lived(*_: object, **__: object) -> AsyncIterator[LocalStack]:
+        async with (
+            a_process("server", "import signal; signal.pause()", print) as server,
+            a_process("sidecar", "pass", print) as sidecar,
+        ):
+            processes = {"server": server, "sidecar": sidecar}
+            yield LocalStack("127.0.0.1:50051", "", "", {}, processes)
+        assert server.returncode == -signal.SIGTERM
+
+    monkeypatch.setattr(dev, "local_stack", short_lived)
+    said: list[str] = []
+    assert await dev.run_dev(tmp_path, LocalPorts(), say=said.append) == 1
+    assert said[-1] == "The sidecar ended by itself; see its lines above."
+    assert "  antom-payments watch --earliest" in said

@@ -229,16 +229,19 @@ async def test_sessions_payments_and_events_on_the_command_line(tmp_path: Path) 
         assert answer["payment"]["state"] == "PAYMENT_STATE_AWAITING_BUYER"
         assert answer["session"]["paymentSessionData"]
         async with running("watch", "--json", "--after", answer["cursor"], *at) as watching:
-            read, unknown, reused = await asyncio.gather(
+            read, unknown, reused, nobody = await asyncio.gather(
                 run("get-payment", "pay-1", *at),
                 run("get-payment", "pay-2", *at),
                 run("create-session", *order, "--currency", "USD", *at),
+                run("get-payment", "pay-1", "--address", "127.0.0.1:1"),
             )
             await _approve(shop)
             told = [json.loads(await watching.line_with("{")) for _ in range(2)]
             assert await watching.end(signal.SIGINT) == 0
         assert json.loads(read.out)["payment"] == answer["payment"]
-        assert (unknown.code, reused.code) == (1, 1)
+        assert (unknown.code, reused.code, nobody.code) == (1, 1, 1)
+        assert nobody.err.startswith("error: UNAVAILABLE: ")
+        assert "Connection refused" in nobody.err
         assert unknown.err == ("error: NOT_FOUND PAYMENT_NOT_FOUND: there is no such payment\n")
         assert reused.err.startswith("error: ALREADY_EXISTS PAYMENT_REQUEST_ID_REUSED: ")
         assert [one["event"]["type"].removeprefix("PAYMENT_EVENT_TYPE_") for one in told] == [

@@ -114,9 +114,14 @@ async def grpc_server(
 
 @contextlib.asynccontextmanager
 async def notification_receiver(
-    settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    stopping: asyncio.Event | None = None,
 ) -> AsyncIterator[tuple[NotificationApp, int]]:
     """The sidecar, serving while the block runs; its application and its port.
+
+    Once ``stopping`` is set it says that it is not ready, and goes on working.
 
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
@@ -132,7 +137,7 @@ async def notification_receiver(
             max_in_flight=settings.notification_in_flight,
             counts=counts,
         )
-        await _serve_health(parts, settings, store)
+        await _serve_health(parts, settings, store, stopping or asyncio.Event())
         config = uvicorn_config(app, limits=HttpLimits(), count_refusal=counts.malformed)
         host, port = settings.notification_address
         with _named("notification_address"):
@@ -149,10 +154,10 @@ async def serve(settings: Settings) -> None:
 
 
 async def receive_notifications(settings: Settings) -> None:
-    """Run the sidecar until it is told to stop; then refuse new work while balancers notice."""
+    """Run the sidecar until it is told to stop; it works on while load balancers take notice."""
     with _telemetry(settings, "antom-payments-notifications"):
         stop = _stop_signal()
-        async with notification_receiver(settings) as (app, port):
+        async with notification_receiver(settings, stopping=stop) as (app, port):
             _log.info("notifications_serving", port=port, path=settings.notification_path)
             await stop.wait()
             await asyncio.sleep(settings.drain_delay_seconds)
@@ -311,16 +316,18 @@ def _require_notify_url(settings: Settings) -> None:
 
 
 async def _serve_health(
-    parts: contextlib.AsyncExitStack, settings: Settings, store: PaymentStore
+    parts: contextlib.AsyncExitStack,
+    settings: Settings,
+    store: PaymentStore,
+    stopping: asyncio.Event,
 ) -> None:
     """Liveness and readiness of the sidecar on a listener of their own, when one is set."""
     if settings.notification_health_address is None:
         return
     health = Health(store.ping, HealthOptions())
     await parts.enter_async_context(_running(health.follow()))
-    config = uvicorn_config(
-        health_app(lambda: health.is_ready), limits=HttpLimits(), count_refusal=lambda _: None
-    )
+    app = health_app(lambda: health.is_ready and not stopping.is_set())
+    config = uvicorn_config(app, limits=HttpLimits(), count_refusal=lambda _: None)
     host, port = settings.notification_health_address
     with _named("notification_health_address"):
         await parts.enter_async_context(serving(config, host=host, port=port))

@@ -46,7 +46,6 @@ async def test_50_subscribers_that_never_read_cost_the_others_no_event_and_no_me
         assert len(set(ids)) == len(ids)
     assert [len(ids) for ids in seen] == [EVENTS] * len(readers)
     assert all(ids == seen[0] for ids in seen)
-    print("RSS", before, after)
     assert after - before < GROWTH_KILOBYTES
 
 

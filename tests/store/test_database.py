@@ -250,7 +250,7 @@ async def test_a_pool_without_a_free_connection_fails_in_time(
 ) -> None:
     pool = PoolOptions(size=1, timeout_seconds=0.05)
     async with open_store(database_url, cipher=cipher, now=clock.now, pool=pool) as store:
-        async with store._database.read():
+        async with store._database.engine.connect():
             with pytest.raises(StoreUnavailable):
                 await store.ping()
         await store.ping()

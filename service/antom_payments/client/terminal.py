@@ -81,15 +81,24 @@ class WatchWish:
         )
 
 
+_OPTIONS = (
+    # The environment's proxy is for what is outside.
+    ("grpc.enable_http_proxy", 0),
+    # Whoever sits before a terminal wants to know at once that nobody is there.
+    ("grpc.service_config", "{}"),
+)
+_TIMEOUT_SECONDS = 30.0
+
+
 def connected(address: str) -> AbstractAsyncContextManager[Payments]:
-    """A connection without TLS, and around the proxy that the environment may name."""
-    return connect(address, credentials=PLAINTEXT, options=[("grpc.enable_http_proxy", 0)])
+    """A connection without TLS, whose calls are made once and wait for no server."""
+    return connect(address, credentials=PLAINTEXT, options=_OPTIONS)
 
 
 async def create_session(address: str, wish: SessionWish) -> str:
     """Create a session; the answer as JSON. Raises CallFailed."""
     async with connected(address) as payments:
-        answer = await payments.create_session(wish.request())
+        answer = await payments.create_session(wish.request(), timeout_seconds=_TIMEOUT_SECONDS)
         return MessageToJson(answer)
 
 
@@ -99,7 +108,10 @@ async def get_payment(
     """Read a payment; the answer as JSON. Raises CallFailed."""
     async with connected(address) as payments:
         answer = await payments.get_payment(
-            payment_request_id=payment_request_id, merchant_account=merchant_account, fresh=fresh
+            payment_request_id=payment_request_id,
+            merchant_account=merchant_account,
+            fresh=fresh,
+            timeout_seconds=_TIMEOUT_SECONDS,
         )
         return MessageToJson(answer)
 

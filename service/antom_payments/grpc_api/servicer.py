@@ -31,7 +31,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Deadlines:
     """How long unary calls may take, in seconds, also when the caller set no deadline.
 
-    The use case gets ``margin_seconds`` less than the call has left, to answer in time.
+    The use case gets ``margin_seconds`` less than the call has left, at most a tenth, to answer in
+    time.
     """
 
     unary_seconds: float = 30.0
@@ -129,9 +130,9 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         remaining: float | None = context.time_remaining()
         longest = self._deadlines.unary_seconds
         seconds = longest if remaining is None else min(remaining, longest)
-        budget_seconds = seconds - self._deadlines.margin_seconds
-        if budget_seconds <= 0:
+        if seconds <= 0:
             raise DeadlineExceeded
+        budget_seconds = seconds - min(self._deadlines.margin_seconds, seconds / 10)
         bound = asyncio.timeout(seconds)
         try:
             async with bound:

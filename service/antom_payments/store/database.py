@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _WRITER = "antom_payments_writer"
 _ATTEMPTS = 5
+_LONGEST_TRANSACTION_SECONDS = 15.0
 # PostgreSQL: serialization failure, deadlock, lock timeout. The transaction did nothing: run it
 # again (PostgreSQL docs 13.5).
 _RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
@@ -74,6 +75,7 @@ class Database:
         self._writer = self._engine.execution_options(**{_WRITER: True})
         # SQLite has one writer at a time and an unfair busy handler: queue here, in order.
         self._turn: asyncio.Lock | None = asyncio.Lock() if self.is_sqlite else None
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
     def engine(self) -> AsyncEngine:
@@ -93,22 +95,45 @@ class Database:
         return _create_engine(self._url, self._pool, poolclass=NullPool)
 
     async def dispose(self) -> None:
-        """Close all connections."""
+        """Close all connections, once what is under way has ended."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_LONGEST_TRANSACTION_SECONDS)
         await self._engine.dispose()
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading, in a transaction of its own that is rolled back."""
-        with in_our_words():
-            async with self._engine.connect() as connection:
-                yield connection
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run ``work`` in a transaction that is rolled back. Raises StoreUnavailable."""
+        return await self._to_its_end(self._read(work))
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run ``work`` in one transaction and commit it; again when the database asks for it.
 
         ``work`` must have no effect outside the transaction and must be safe to repeat even after
-        a commit whose answer was lost.
+        a commit whose answer was lost. Raises StoreUnavailable, and what ``work`` raises.
         """
+        return await self._to_its_end(self._write(work))
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` whole, also when the caller is cancelled.
+
+        A transaction that is cut in the middle costs its connection, and leaves open whether it was
+        committed. The database's own timeouts bound it.
+        """
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; nobody may be waiting any more
+
+    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        with in_our_words():
+            async with self._engine.connect() as connection:
+                return await work(connection)
+
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         for attempt in range(_ATTEMPTS):
             try:
                 with telemetry.tracer.start_as_current_span("transaction"):

@@ -70,8 +70,8 @@ class EventLog:
             StoreUnavailable: the database cannot be used.
         """
         statement = _page_statement(after, window, limit, event_filter)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(statement)).mappings().all()
+        result = await self._database.read(lambda connection: connection.execute(statement))
+        rows = result.mappings().all()
         head = rows[0]["log_head"] or 0
         oldest = rows[0]["log_oldest"] or 0
         found = tuple(event_from_row(row) for row in rows if row["sequence"] is not None)
@@ -86,15 +86,15 @@ class EventLog:
     async def event(self, sequence: int) -> PaymentEvent | None:
         """The event with this number, or None when it is not (or no longer) in the log."""
         statement = select(events).where(events.c.sequence == sequence)
-        async with self._database.read() as connection:
-            row = (await connection.execute(statement)).mappings().one_or_none()
+        result = await self._database.read(lambda connection: connection.execute(statement))
+        row = result.mappings().one_or_none()
         return None if row is None else event_from_row(row)
 
     async def bounds(self) -> tuple[int, int]:
         """The first and last sequence kept; (0, 0) when the log is empty."""
         statement = select(func.min(events.c.sequence), func.max(events.c.sequence))
-        async with self._database.read() as connection:
-            oldest, head = (await connection.execute(statement)).one()
+        result = await self._database.read(lambda connection: connection.execute(statement))
+        oldest, head = result.one()
         return (oldest or 0, head or 0)
 
     async def wait(self, timeout_seconds: float) -> None:

@@ -65,8 +65,8 @@ class PaymentStore:
         wanted = wanted.order_by(
             payments.c.create_time.desc(), payments.c.payment_request_id.desc()
         ).limit(1)
-        async with self._database.read() as connection:
-            row = (await connection.execute(wanted)).mappings().one_or_none()
+        result = await self._database.read(lambda connection: connection.execute(wanted))
+        row = result.mappings().one_or_none()
         return None if row is None else payment_from_row(row)
 
     async def begin_session(
@@ -131,8 +131,7 @@ class PaymentStore:
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; StoreUnavailable when there is none."""
-        async with self._database.read() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self._database.read(lambda connection: connection.execute(text("SELECT 1")))
 
 
 @asynccontextmanager
