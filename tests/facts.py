@@ -6,13 +6,15 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from antom_payments.fact import Fact, FactKind, Notification, Outcome
+from antom_payments.fact import Fact, FactKind, Notification, Outcome, decide
 from antom_payments.money import Money
-from antom_payments.payment import Payment, PaymentState, Source
+from antom_payments.payment import EventType, Payment, PaymentState, Source
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
 WHOLE = Money("EUR", 100)
+ABSORBING = frozenset({PaymentState.FAILED, PaymentState.CANCELLED, PaymentState.EXPIRED})
+OPEN = frozenset({PaymentState.CREATING, PaymentState.AWAITING_BUYER, PaymentState.PROCESSING})
 
 
 def a_payment(state: PaymentState = PaymentState.AWAITING_BUYER, **more: Any) -> Payment:
@@ -77,3 +79,20 @@ def a_notification(body: bytes | None = None, **more: Any) -> Notification:
         "key_fingerprint": "0123456789abcdef",
     }
     return Notification(**fields | more)
+
+
+def told(payment: Payment, *facts: Fact) -> Payment:
+    """The payment after ``facts``."""
+    for fact in facts:
+        payment = decide(payment, fact, LATER).payment
+    return payment
+
+
+def the_news(payment: Payment, *facts: Fact) -> list[EventType]:
+    """The news that ``facts`` are."""
+    news = []
+    for fact in facts:
+        decision = decide(payment, fact, LATER)
+        payment = decision.payment
+        news.append(decision.type)
+    return news

@@ -91,6 +91,19 @@ async def test_reflection_is_there_only_when_it_is_asked_for(
         call.cancel()
 
 
+async def test_a_stream_ends_by_itself_after_its_connection_was_asked_to_end(
+    store: PaymentStore,
+) -> None:
+    """No handler hears of the GOAWAY; a stream that outlives the grace is cut (ops M8)."""
+    short = options(
+        connections=ConnectionOptions(max_age_seconds=0.2),
+        streams=StreamOptions(lifetime_seconds=(1.0, 1.0)),
+    )
+    async with serving(store, short) as served:
+        refusal = await served.follow(LATEST).until_end()
+    assert refusal.reason == "STREAM_LIFETIME_REACHED"
+
+
 async def _status(channel: grpc.aio.Channel, name: str) -> int:
     stub = health_pb2_grpc.HealthStub(channel)
     return int((await stub.Check(health_pb2.HealthCheckRequest(service=name))).status)

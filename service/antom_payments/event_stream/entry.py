@@ -10,6 +10,9 @@ from antom_payments.cursor import UNKNOWN_FINGERPRINT, CursorSeal, Position, fin
 from antom_payments.payment import EventType, PaymentState
 from antom_payments.payment_event import EventFilter, PaymentEvent
 
+EVERYTHING = EventFilter()
+"""Admits every event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from antom_payments.errors import CursorExpired, LogCorrupt, LogRewound
-from antom_payments.event_stream.entry import Encoder, Entry, Mark
+from antom_payments.event_stream.entry import EVERYTHING, Encoder, Entry, Mark
 from antom_payments.event_stream.ring import Ring
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import EventLog, LogPage
@@ -14,7 +14,6 @@ from antom_payments.store import EventLog, LogPage
 _WINDOW = 5_000
 """Sequences that one statement looks at: a filter that admits little must not scan the log."""
 _ENCODED_AT_ONCE = 64
-_EVERYTHING = EventFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Pages:
                 after,
                 window=min(_WINDOW, up_to - after),
                 limit=self._page_events,
-                event_filter=None if event_filter == _EVERYTHING else event_filter,
+                event_filter=None if event_filter == EVERYTHING else event_filter,
             )
             if page.head < up_to:
                 raise LogRewound

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from antom_payments.errors import PaymentsError, StoreUnavailable
-from antom_payments.event_stream.entry import Entry, Mark, admits
+from antom_payments.event_stream.entry import EVERYTHING, Entry, Mark, admits
 from antom_payments.event_stream.pages import Page, Pages
 from antom_payments.event_stream.ring import Ring
 from antom_payments.payment_event import EventFilter
@@ -64,6 +64,7 @@ class Subscription:
         self._limits = limits
         self._on_close = on_close
         self._start_head = ring.head.sequence
+        self._wants_all = event_filter == EVERYTHING
         self._is_live = False
         # The first event that was wanted since the head was last reached; 0 is none. What else is
         # wanted lies behind it: later ones are not noted.
@@ -156,14 +157,15 @@ class Subscription:
         if not self._ring.covers(self._mark.sequence):
             return None
         count = min(_SCANNED_AT_ONCE, self._goal() - self._mark.sequence)
-        batch, last = self._joined(self._ring.after(self._mark.sequence, count), is_filtered=False)
+        entries = self._ring.after(self._mark.sequence, count)
+        batch, last = self._joined(entries, wants_all=self._wants_all)
         if last is not None:
             self._move_to(last)
         return batch
 
     def _take_page(self, page: Page) -> Batch | None:
         """The next batch of a page; the page is let go with its last one."""
-        batch, last = self._joined(page.entries, is_filtered=True)
+        batch, last = self._joined(page.entries, wants_all=True)
         taken = batch.events if batch is not None else 0
         if last is None or taken == len(page.entries):
             self._page = None
@@ -174,14 +176,14 @@ class Subscription:
         return batch
 
     def _joined(
-        self, entries: Iterable[Entry], *, is_filtered: bool
+        self, entries: Iterable[Entry], *, wants_all: bool
     ) -> tuple[Batch | None, Entry | None]:
         """As many entries as fit in a batch, and the last one that was looked at."""
         data: list[bytes] = []
         size = 0
         newest = last = None
         for entry in entries:
-            if is_filtered or admits(self.event_filter, entry):
+            if wants_all or admits(self.event_filter, entry):
                 size += len(entry.data)
                 if data and (size > self._limits.size_bytes or len(data) == self._limits.events):
                     break

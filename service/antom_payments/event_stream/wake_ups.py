@@ -13,7 +13,8 @@ from antom_payments.errors import PaymentsError
 from antom_payments.event_stream.entry import Entry, admits
 from antom_payments.payment_event import EventFilter
 
-_ROUSED_AT_ONCE = 256
+_ROUSED_AT_ONCE = 64
+"""Subscribers that one turn of the event loop lets run: with their writes, a few milliseconds."""
 
 
 class Sleeper(Protocol):

@@ -20,7 +20,7 @@ from antom_payments.errors import StoreUnavailable
 from antom_payments.store.database import Database, in_our_words
 
 _CHANNEL = "antom_payments_log"
-_LEAST_PAUSE_SECONDS = 0.02
+_LEAST_PAUSE_SECONDS = 0.05
 """Between two hints of one process: what is appended meanwhile shares the next."""
 _RECONNECT_SECONDS = 1.0
 

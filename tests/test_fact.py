@@ -1,0 +1,265 @@
+"""Facts: what news does to a payment, its state and its amounts."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from antom_payments.fact import Fact, FactKind, Outcome, contradicted, decide
+from antom_payments.money import Money
+from antom_payments.payment import (
+    Capture,
+    CaptureState,
+    EventType,
+    PaymentState,
+    Source,
+    step,
+)
+from facts import LATER, NOW, WHOLE, a_capture, a_payment, a_payment_fact, the_news, told
+
+FACT_NEWS = {
+    EventType.PAYMENT_PROCESSING: Outcome.PROCESSING,
+    EventType.PAYMENT_PENDING: Outcome.PENDING,
+    EventType.PAYMENT_AUTHORIZED: Outcome.SUCCEEDED,
+    EventType.PAYMENT_SUCCEEDED: Outcome.SUCCEEDED,
+    EventType.PAYMENT_FAILED: Outcome.FAILED,
+    EventType.PAYMENT_CANCELLED: Outcome.CANCELLED,
+    EventType.PAYMENT_EXPIRED: Outcome.EXPIRED,
+    EventType.CAPTURE_SUCCEEDED: Outcome.SUCCEEDED,
+    EventType.CAPTURE_FAILED: Outcome.FAILED,
+    EventType.CAPTURE_PROCESSING: Outcome.PROCESSING,
+}
+
+
+def a_fact_that_is(news: EventType) -> tuple[Fact, bool]:
+    """A fact that makes this news, and whether a capture must be expected for it."""
+    outcome = FACT_NEWS[news]
+    fact = a_capture(outcome) if news.name.startswith("CAPTURE") else a_payment_fact(outcome)
+    return fact, news is not EventType.PAYMENT_SUCCEEDED
+
+
+# What the news means
+
+
+def test_a_success_is_an_authorisation_when_a_capture_is_expected() -> None:
+    payment = told(a_payment(), a_payment_fact())
+    assert payment.state is PaymentState.AUTHORIZED
+    assert (payment.authorized_minor_units, payment.captured_minor_units) == (100, 0)
+
+
+def test_a_success_is_money_taken_when_no_capture_is_expected() -> None:
+    payment = told(a_payment(capture_expected=False), a_payment_fact())
+    assert payment.state is PaymentState.SUCCEEDED
+    assert (payment.authorized_minor_units, payment.captured_minor_units) == (0, 100)
+
+
+def test_a_success_is_neither_while_it_is_unknown_whether_a_capture_is_expected() -> None:
+    decision = decide(a_payment(capture_expected=None), a_payment_fact(), LATER)
+    payment = decision.payment
+    assert payment.state is PaymentState.PROCESSING
+    assert (payment.authorized_minor_units, payment.captured_minor_units) == (0, 0)
+    assert payment.inquiry_wanted
+    assert not decision.is_conclusive
+
+
+def test_news_that_shows_a_capture_settles_that_one_is_expected() -> None:
+    payment = told(a_payment(capture_expected=None), a_payment_fact(capture_expected=True))
+    assert payment.state is PaymentState.AUTHORIZED
+    assert payment.capture_expected is True
+
+
+def test_a_capture_itself_settles_that_one_is_expected() -> None:
+    payment = told(a_payment(capture_expected=None), a_capture(Outcome.PROCESSING))
+    assert payment.capture_expected is True
+
+
+def test_the_request_is_believed_before_the_news_about_an_expected_capture() -> None:
+    payment = told(a_payment(capture_expected=True), a_payment_fact(capture_expected=False))
+    assert payment.state is PaymentState.AUTHORIZED
+
+
+def test_a_capture_of_the_whole_amount_takes_the_money() -> None:
+    payment = told(a_payment(), a_payment_fact(), a_capture(antom_time=NOW, result_code="SUCCESS"))
+    assert payment.state is PaymentState.SUCCEEDED
+    assert payment.captured_minor_units == 100
+    assert payment.captures == (
+        Capture("C-1", "request-of-C-1", CaptureState.SUCCEEDED, WHOLE, "SUCCESS", NOW),
+    )
+
+
+def test_a_capture_may_outrun_its_payment() -> None:
+    payment = told(a_payment(), a_capture())
+    assert payment.state is PaymentState.SUCCEEDED
+    assert the_news(payment, a_payment_fact()) == [EventType.PAYMENT_AUTHORIZED]
+    assert told(payment, a_payment_fact()).state is PaymentState.SUCCEEDED
+
+
+def test_partial_captures_take_the_money_once_they_make_up_the_amount() -> None:
+    payment = told(a_payment(), a_payment_fact(), a_capture(amount=Money("EUR", 60)))
+    assert (payment.state, payment.captured_minor_units) == (PaymentState.AUTHORIZED, 60)
+    payment = told(payment, a_capture(capture_id="C-2", amount=Money("EUR", 40)))
+    assert (payment.state, payment.captured_minor_units) == (PaymentState.SUCCEEDED, 100)
+
+
+def test_captures_of_more_than_the_amount_are_a_mismatch() -> None:
+    payment = told(a_payment(), a_payment_fact(), a_capture(amount=Money("EUR", 60)))
+    decision = decide(payment, a_capture(capture_id="C-2", amount=Money("EUR", 41)), LATER)
+    assert decision.type is EventType.AMOUNT_MISMATCH
+    assert decision.reported_amount == Money("EUR", 41)
+    assert decision.payment.captured_minor_units == 60
+    assert decision.payment.state is PaymentState.AUTHORIZED
+
+
+def test_a_failed_capture_leaves_the_authorisation() -> None:
+    payment = told(a_payment(), a_payment_fact(), a_capture(Outcome.FAILED, amount=None))
+    assert payment.state is PaymentState.AUTHORIZED
+    assert payment.captures[0].state is CaptureState.FAILED
+    assert told(payment, a_capture(capture_id="C-2")).state is PaymentState.SUCCEEDED
+
+
+def test_a_capture_that_ended_cannot_end_otherwise() -> None:
+    for first, second in (
+        (Outcome.SUCCEEDED, Outcome.FAILED),
+        (Outcome.FAILED, Outcome.SUCCEEDED),
+    ):
+        payment = told(a_payment(), a_payment_fact(), a_capture(first))
+        decision = decide(payment, a_capture(second), LATER)
+        assert decision.type is EventType.CONTRADICTION
+        assert decision.payment.captures == payment.captures
+        assert decision.payment.captured_minor_units == payment.captured_minor_units
+
+
+def test_a_capture_that_ended_stays_ended_when_it_is_said_to_be_under_way() -> None:
+    payment = told(a_payment(), a_payment_fact(), a_capture())
+    assert told(payment, a_capture(Outcome.PROCESSING)).captures == payment.captures
+
+
+def test_a_late_success_does_not_revive_a_cancelled_payment() -> None:
+    cancelled = a_payment(PaymentState.CANCELLED)
+    for expected in (True, False, None):
+        payment = told(replace(cancelled, capture_expected=expected), a_payment_fact())
+        assert payment.state is PaymentState.CANCELLED
+        assert (payment.authorized_minor_units, payment.captured_minor_units) == (0, 0)
+
+
+def test_a_taken_payment_can_still_be_cancelled() -> None:
+    for state in (PaymentState.AUTHORIZED, PaymentState.SUCCEEDED):
+        assert told(a_payment(state), a_payment_fact(Outcome.CANCELLED)).state is (
+            PaymentState.CANCELLED
+        )
+
+
+def test_a_capture_of_a_cancelled_payment_is_a_contradiction() -> None:
+    decision = decide(a_payment(PaymentState.CANCELLED), a_capture(), LATER)
+    assert decision.type is EventType.CONTRADICTION
+    assert decision.payment.captured_minor_units == 0
+
+
+def test_a_failure_after_the_money_was_taken_concludes_nothing() -> None:
+    for state in (PaymentState.AUTHORIZED, PaymentState.SUCCEEDED):
+        decision = decide(a_payment(state), a_payment_fact(Outcome.FAILED), LATER)
+        assert decision.type is EventType.CONTRADICTION
+        assert not decision.is_conclusive
+        assert decision.payment.state is state
+        assert decision.payment.inquiry_wanted
+
+
+def test_a_fact_about_another_payment_id_concludes_nothing() -> None:
+    payment = a_payment(payment_id="P-1")
+    decision = decide(payment, a_payment_fact(payment_id="P-2", fact_id="P-2"), LATER)
+    assert decision == contradicted(payment, LATER)
+    assert decision.type is EventType.CONTRADICTION
+    assert decision.payment.payment_id == "P-1"
+    assert decision.payment.state is PaymentState.AWAITING_BUYER
+
+
+def test_the_first_news_gives_the_payment_its_antom_id_and_times() -> None:
+    fact = a_payment_fact(
+        payment_create_time=NOW,
+        payment_time=LATER,
+        auth_expiry_time=LATER + timedelta(days=7),
+    )
+    payment = told(a_payment(), fact)
+    assert payment.payment_id == "P-1"
+    assert (payment.payment_create_time, payment.payment_time) == (NOW, LATER)
+    assert payment.auth_expiry_time == LATER + timedelta(days=7)
+
+
+def test_news_without_antoms_payment_id_is_applied_and_gives_none() -> None:
+    payment = told(a_payment(), a_payment_fact(Outcome.EXPIRED, payment_id="", amount=None))
+    assert payment.state is PaymentState.EXPIRED
+    assert payment.payment_id is None
+
+
+def test_late_news_does_not_overwrite_antoms_last_word() -> None:
+    for final in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED):
+        payment = told(a_payment(), a_payment_fact(final))
+        for late in (Outcome.PROCESSING, Outcome.PENDING):
+            assert told(payment, a_payment_fact(late)).result_code == payment.result_code
+
+
+# Every step
+
+
+@pytest.mark.parametrize("state", list(PaymentState))
+@pytest.mark.parametrize("news", list(FACT_NEWS))
+def test_every_step_of_the_table_is_walked_and_every_other_is_refused(
+    news: EventType, state: PaymentState
+) -> None:
+    fact, expected = a_fact_that_is(news)
+    payment = a_payment(state, capture_expected=expected)
+    decision = decide(payment, fact, LATER)
+    after = step(state, news)
+    assert decision.state_before is state
+    if after is None:
+        assert decision.type is EventType.CONTRADICTION
+        assert decision.payment == replace(
+            payment, version=2, update_time=LATER, inquiry_wanted=True
+        )
+    else:
+        assert decision.type is news
+        assert decision.payment.state is after
+        assert not decision.payment.inquiry_wanted
+        assert decision.is_conclusive
+
+
+# Amounts
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        a_payment_fact(amount=Money("EUR", 99)),
+        a_payment_fact(amount=Money("EUR", 101)),
+        a_payment_fact(amount=Money("USD", 100)),
+        a_payment_fact(amount=None),
+        a_payment_fact(Outcome.PROCESSING, amount=Money("EUR", 1)),
+        a_capture(amount=Money("USD", 100)),
+        a_capture(amount=Money("EUR", 101)),
+        a_capture(amount=Money("EUR", 0)),
+        a_capture(amount=None),
+    ],
+    ids=lambda fact: f"{fact.kind} {fact.outcome} {fact.amount}",
+)
+def test_another_amount_or_currency_concludes_nothing_in_any_state(fact: Fact) -> None:
+    for state, expected in itertools.product(PaymentState, (True, False, None)):
+        payment = a_payment(state, capture_expected=expected)
+        decision = decide(payment, fact, LATER)
+        assert decision.type is EventType.AMOUNT_MISMATCH
+        assert decision.reported_amount == fact.amount
+        assert not decision.is_conclusive
+        assert decision.payment == replace(
+            payment, version=2, update_time=LATER, inquiry_wanted=True
+        )
+
+
+def test_a_fact_is_the_same_whatever_told_it() -> None:
+    identities = {
+        a_payment_fact(source=source, amount=amount).identity
+        for source in Source
+        for amount in (WHOLE, None)
+    }
+    assert identities == {("default", FactKind.PAYMENT, "P-1", Outcome.SUCCEEDED)}
