@@ -169,8 +169,10 @@ async def scripted_antom() -> AsyncIterator[ScriptedAntom]:
         task = asyncio.current_task()
         assert task
         visits.add(task)
-        # Whoever asked may leave while the answer is held back.
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        # Whoever asked may leave while the answer is held back, and the test may end.
+        with contextlib.suppress(
+            asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError
+        ):
             while not writer.transport.is_closing():
                 await antom.take(await _question(reader, writer, verifier, signer))
         writer.close()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,22 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from antom_payments.app import grpc_options, grpc_server, notification_receiver
-from antom_payments.client import NotFound
+from antom_payments.client import CallFailed, NotFound, terminal
 from antom_payments.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
 from antom_payments.keygen import write_key_pair
 from antom_payments.settings import PREFIX, Settings, variable
 from antom_payments.store import migrate
 from databases import Databases
 from keys import golden_pair
-from whole import CLIENT_ID, PATH, Shop, key_files, settings, shop_on
+from scripted_antom import SESSION, Held, scripted_antom, session
+from whole import CLIENT_ID, PATH, Shop, caller, key_files, settings, shop_on
+
+WISH = terminal.SessionWish(
+    payment_request_id="pay-1",
+    minor_units=4200,
+    currency_code="SGD",
+    reference_order_id="order-1",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -265,6 +274,32 @@ async def test_reflection_is_offered_when_asked_for(tmp_path: Path, offered: boo
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
                 await call.read()
             assert refusal.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_call_that_left_for_antom_is_recorded_before_the_server_ends(
+    tmp_path: Path,
+) -> None:
+    expiry = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    answer = Held(session(expiry=expiry))
+    async with scripted_antom() as antom:
+        antom.will(SESSION, answer)
+        chosen = settings(tmp_path, antom_url=antom.origin)
+        async with contextlib.AsyncExitStack() as serving:
+            server = await serving.enter_async_context(grpc_server(chosen))
+            address = f"127.0.0.1:{server.port}"
+            async with terminal.connected(address) as payments:
+                creating = asyncio.create_task(payments.create_session(WISH.request()))
+                await antom.was_asked()
+                ending = asyncio.create_task(serving.aclose())
+                with pytest.raises(CallFailed):
+                    await creating
+            assert not ending.done()
+            answer.go_on.set()
+            await ending
+        async with grpc_server(chosen) as server, caller(server.port) as payments:
+            again = await payments.create_session(WISH.request())
+        assert again.session.payment_session_id == "session-1"
+        assert len(antom.asked) == 1
 
 
 async def test_the_merchant_account_is_what_the_setting_says(tmp_path: Path) -> None:

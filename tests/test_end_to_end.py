@@ -79,7 +79,7 @@ async def test_news_of_payment_and_capture_come_in_any_order(shop: Shop, order: 
 
 async def test_a_declined_payment_is_an_answer_and_not_an_error(shop: Shop) -> None:
     await shop.create()
-    await shop.buyer(Step.DECLINE)
+    await shop.buyer(Step.APPROVE, card="4054692760174822")  # the sandbox's declined Visa
     async with shop.following(Earliest(), final_states_only=True) as follower:
         assert await follower.until(1) == [("PAYMENT_FAILED", "FAILED", "NOTIFICATION")]
     again = await shop.create()

@@ -383,6 +383,8 @@ async def test_a_refusal_of_a_payment_that_antom_has_is_only_about_the_repetitio
     assert answer.session is None
     assert answer.payment.state is PaymentState.PROCESSING
     assert await till.news() == [EventType.PAYMENT_PROCESSING]
+    till.antom.will(SESSION, session())
+    assert (await till.create()).session
 
 
 async def test_a_status_that_nobody_knows_yet_is_no_proof_of_a_refusal(till: Till) -> None:

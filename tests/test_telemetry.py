@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from antom_payments import telemetry
 from antom_payments.errors import ConfigurationError, MerchantNotFound
-from antom_payments.telemetry import redact
+from antom_payments.redaction import redact
 
 CARD = "4111111111111111"
 FULL_WIDTH = "\uff15" * 12 + "\uff14" * 4

@@ -197,7 +197,7 @@ def config(
             _say(f"{name:<{width}}  {value}".rstrip())
     for name, meant in settings.unknown_variables().items():
         hint = f"; did you mean {meant}?" if meant else ""
-        _err.print(f"warning: there is no setting {name}{hint}")
+        _err.print(f"warning: there is no setting {name}{hint}", soft_wrap=True)
 
 
 @cli.command("create-session")

@@ -31,7 +31,7 @@ from antom_payments.antom.signing import (
 )
 from antom_payments.antom.wire import Budgets
 from antom_payments.emulator import CaptureOrder, EmulatorOptions, server_config
-from antom_payments.errors import ConfigurationError
+from antom_payments.errors import ConfigurationError, StoreUnavailable
 from antom_payments.event_stream import EventStream
 from antom_payments.grpc_api.convert import encode
 from antom_payments.grpc_api.health import Health, HealthOptions
@@ -50,10 +50,18 @@ from antom_payments.notifications import (
     uvicorn_config,
 )
 from antom_payments.service import Merchant, PaymentService
-from antom_payments.settings import Settings, prepare_embedded_folder, secret_text, variable
+from antom_payments.settings import (
+    Settings,
+    parse_address,
+    prepare_embedded_folder,
+    secret_text,
+    unknown_variables,
+    variable,
+)
 from antom_payments.store import DataCipher, PaymentStore, PoolOptions, migrate, open_store
 
 _STREAM_LIFE_SPREAD = 0.8
+_ERASE_SECONDS = 300.0
 _log = telemetry.logger(__name__)
 
 
@@ -104,6 +112,7 @@ async def grpc_server(
             page_reads=max(1, settings.database_pool_size // 2),
         )
         await parts.enter_async_context(_running(stream.run()))
+        await parts.enter_async_context(_running(_keep_erasing(store)))
         server = GrpcServer(
             service, stream, check=store.ping, options=grpc_options(settings), now=now
         )
@@ -173,30 +182,28 @@ async def emulate(
     capture_order: CaptureOrder,
 ) -> None:
     """Run a local Antom until it is told to stop. Raises ConfigurationError."""
-    close_telemetry = telemetry.configure(service_name="antom-emulator", log_format="console")
-    options = EmulatorOptions(
-        antom_private_key=load_private_key(
-            _text(files.antom_private_key), setting="--antom-private-key"
-        ),
-        merchant_public_keys={
-            files.client_id: [
-                load_public_key(_text(files.merchant_public_key), setting="--merchant-public-key")
-            ]
-        },
-        default_notify_url=notify_url,
-        clock_scale=clock_scale,
-        capture_order=capture_order,
+    try:
+        host, port = parse_address(address)
+    except ValueError as error:
+        raise ConfigurationError("--address", str(error)) from None
+    antom_key = load_private_key(_text(files.antom_private_key), setting="--antom-private-key")
+    merchant_key = load_public_key(
+        _text(files.merchant_public_key), setting="--merchant-public-key"
     )
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigurationError("--address", "expected host:port, as in 127.0.0.1:8090")
     config = server_config(
-        options,
-        host=host.strip("[]"),
-        port=int(port),
+        EmulatorOptions(
+            antom_private_key=antom_key,
+            merchant_public_keys={files.client_id: [merchant_key]},
+            default_notify_url=notify_url,
+            clock_scale=clock_scale,
+            capture_order=capture_order,
+        ),
+        host=host,
+        port=port,
         certificate_file=files.tls_certificate,
         private_key_file=files.tls_private_key,
     )
+    close_telemetry = telemetry.configure(service_name="antom-emulator", log_format="console")
     # uvicorn raises the signals that end it again, when it has ended: ours take them.
     _stop_signal()
     try:
@@ -253,12 +260,7 @@ async def _store(
 @contextlib.asynccontextmanager
 async def _merchant(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Merchant]:
     """The configured merchant, with its way to Antom."""
-    _require_client_id(settings)
-    check_environment(
-        settings.client_id,
-        sandbox={"sandbox": True, "production": False}.get(settings.antom_environment),
-        setting=variable("client_id"),
-    )
+    _check_client_id(settings)
     private_key = load_private_key(
         secret_text(settings.merchant_private_key_file, "merchant_private_key_file"),
         setting=variable("merchant_private_key_file"),
@@ -286,7 +288,7 @@ async def _merchant(settings: Settings, now: Callable[[], datetime]) -> AsyncIte
 
 def _sender(settings: Settings) -> Sender:
     """Whose notifications are taken, and what verifies them."""
-    _require_client_id(settings)
+    _check_client_id(settings)
     return Sender(settings.merchant_account, Verifier(_antom_keys(settings)))
 
 
@@ -300,9 +302,15 @@ def _antom_keys(settings: Settings) -> list[RSAPublicKey]:
     ]
 
 
-def _require_client_id(settings: Settings) -> None:
+def _check_client_id(settings: Settings) -> None:
+    """Both processes refuse a client id of the other environment: the sandbox pays with nothing."""
     if not settings.client_id:
         raise ConfigurationError(variable("client_id"), "expected Antom's client id, is not set")
+    check_environment(
+        settings.client_id,
+        sandbox={"sandbox": True, "production": False}.get(settings.antom_environment),
+        setting=variable("client_id"),
+    )
 
 
 def _require_notify_url(settings: Settings) -> None:
@@ -346,8 +354,9 @@ def _named(setting: str) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run ``work`` beside the block."""
+    """Run ``work`` beside the block. When it ends by itself, which it should not, we stop."""
     task = asyncio.create_task(work)
+    task.add_done_callback(_stop_if_broken)
     try:
         yield
     finally:
@@ -356,11 +365,28 @@ async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
             await task
 
 
+def _stop_if_broken(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        _log.error("background_work_ended", exc_info=task.exception())
+        signal.raise_signal(signal.SIGTERM)
+
+
+async def _keep_erasing(store: PaymentStore) -> None:
+    """Erase private data whose time is over, at the start and every few minutes."""
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            await store.erase_expired()
+        await asyncio.sleep(_ERASE_SECONDS)
+
+
 @contextlib.contextmanager
 def _telemetry(settings: Settings, service_name: str) -> Iterator[None]:
     close = telemetry.configure(
         service_name=service_name, log_level=settings.log_level, log_format=settings.log_format
     )
+    for name, meant in unknown_variables().items():
+        if meant:
+            _log.warning("setting_unknown", setting=name, meant=meant)
     try:
         yield
     finally:

@@ -108,8 +108,10 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     known = _with_knowledge(told, fact)
     news = _news(known, fact)
     after = step(payment.state, news)
-    if after is None or _contradicts_capture(payment, fact):
-        return _inconclusive(told, EventType.CONTRADICTION)
+    if after is None or _contradicts_capture(payment, fact) or _was_only_held(payment, news):
+        if fact.source is not Source.INQUIRY:
+            return _inconclusive(told, EventType.CONTRADICTION)
+        return _corrected(known, fact, news)
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(known, fact, after)
         if _taken(changed) > payment.amount.minor_units:
@@ -117,6 +119,8 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     else:
         changed = _with_payment_result(known, fact, news, after)
     in_doubt = fact.outcome is Outcome.SUCCEEDED and news is EventType.PAYMENT_PENDING
+    if fact.source is Source.INQUIRY and not in_doubt:
+        changed = replace(changed, inquiry_wanted=False)
     return Decision(changed, news, state_before=payment.state, is_conclusive=not in_doubt)
 
 
@@ -124,6 +128,57 @@ def contradicted(payment: Payment, now: datetime) -> Decision:
     """News that cannot be about ``payment``: told, and nothing concluded from it."""
     told = replace(payment, version=payment.version + 1, update_time=now)
     return _inconclusive(told, EventType.CONTRADICTION)
+
+
+def _was_only_held(payment: Payment, news: EventType) -> bool:
+    """Whether money counted as taken was only held: evidence of a capture that nobody expected."""
+    return (
+        payment.state is PaymentState.SUCCEEDED
+        and not payment.capture_expected
+        and news in {EventType.PAYMENT_AUTHORIZED, EventType.CAPTURE_FAILED}
+        and _taken(payment) < payment.amount.minor_units
+    )
+
+
+def _corrected(known: Payment, fact: Fact, news: EventType) -> Decision:
+    """What a signed inquiry makes of a payment whose state it contradicts: what Antom says.
+
+    An event of its own type, so that nobody takes it for an ordinary step (design 7).
+    """
+    if fact.kind is FactKind.CAPTURE:
+        changed = _with_capture(_without_capture(known, fact), fact, PaymentState.SUCCEEDED)
+        if changed.state is PaymentState.SUCCEEDED and _taken(changed) < known.amount.minor_units:
+            changed = replace(changed, state=PaymentState.AUTHORIZED)
+    else:
+        taken = _taken(known)
+        whole = known.amount.minor_units
+        paid = PaymentState.SUCCEEDED if taken >= whole else PaymentState.AUTHORIZED
+        after = {
+            EventType.PAYMENT_AUTHORIZED: paid,
+            EventType.PAYMENT_SUCCEEDED: PaymentState.SUCCEEDED,
+            EventType.PAYMENT_FAILED: PaymentState.FAILED,
+            EventType.PAYMENT_CANCELLED: PaymentState.CANCELLED,
+            EventType.PAYMENT_EXPIRED: PaymentState.EXPIRED,
+        }.get(news, PaymentState.PROCESSING)
+        changed = replace(
+            known,
+            state=after,
+            authorized_minor_units=whole if news is EventType.PAYMENT_AUTHORIZED else taken,
+            captured_minor_units=whole if news is EventType.PAYMENT_SUCCEEDED else taken,
+            result_code=fact.result_code,
+        )
+    return Decision(
+        payment=replace(changed, inquiry_wanted=False),
+        type=EventType.PAYMENT_CORRECTED,
+        state_before=known.state,
+    )
+
+
+def _without_capture(payment: Payment, fact: Fact) -> Payment:
+    """The payment without what was known of the fact's capture, and of money taken by it."""
+    rest = tuple(c for c in payment.captures if c.capture_id != fact.fact_id)
+    changed = replace(payment, captures=rest)
+    return replace(changed, captured_minor_units=_taken(changed))
 
 
 def _inconclusive(told: Payment, news: EventType, *, reported: Money | None = None) -> Decision:
@@ -163,9 +218,12 @@ def _contradicts_capture(payment: Payment, fact: Fact) -> bool:
 
 def _with_knowledge(payment: Payment, fact: Fact) -> Payment:
     """The payment with what the fact tells beside its outcome."""
+    # Evidence of a capture wins over what the request said: authorised is not paid.
     expected = payment.capture_expected
-    if expected is None:
-        expected = True if fact.kind is FactKind.CAPTURE else fact.capture_expected
+    if fact.kind is FactKind.CAPTURE or fact.capture_expected:
+        expected = True
+    elif expected is None:
+        expected = fact.capture_expected
     return replace(
         payment,
         payment_id=payment.payment_id or fact.payment_id or None,

@@ -73,6 +73,7 @@ class EventType(StrEnum):
     CAPTURE_PROCESSING = "CAPTURE_PROCESSING"
     AMOUNT_MISMATCH = "AMOUNT_MISMATCH"
     CONTRADICTION = "CONTRADICTION"
+    PAYMENT_CORRECTED = "PAYMENT_CORRECTED"
 
 
 _P, _E = PaymentState, EventType
@@ -83,7 +84,8 @@ _UNPAID = (_P.CREATING, _P.AWAITING_BUYER, _P.PROCESSING)
 
 # The one table of legal steps: news → {state before: state after}. News that is not in the row of
 # the present state is a contradiction: it is told, and changes nothing until an inquiry confirms.
-# A step that keeps the state is late or repeated news, and is legal.
+# A step that keeps the state is late or repeated news, and is legal. PAYMENT_CORRECTED has no row:
+# it is how a signed inquiry, the authority, overrules the table.
 STEPS: Mapping[EventType, Mapping[PaymentState, PaymentState]] = MappingProxyType(
     {
         # The buyer may be faster than Antom's answer to us: only CREATING moves.

@@ -25,6 +25,7 @@ from antom_payments.errors import (
     AntomError,
     AntomSaidNo,
     DeadlineExceeded,
+    InvalidRequest,
     LimitReached,
     MerchantNotFound,
     NewPaymentRequestIdNeeded,
@@ -139,10 +140,11 @@ class PaymentService:
         """
         merchant = self._merchant(caller, request.merchant_account)
         now = self._now()
-        body = session_body(request, policy=merchant.policy, now=now)
+        body = await self._body(merchant, request, now)
         intent = _intent(request, merchant.merchant_account, now)
         # From the intent on in a task of its own: a caller that leaves early holds no lease either.
-        call = self._start(self._create(merchant, intent, body))
+        budget = min(self._call_budget_seconds, budget_seconds)
+        call = self._start(self._create(merchant, intent, body, budget))
         return await self._within(call, budget_seconds)
 
     async def get_payment(
@@ -206,21 +208,38 @@ class PaymentService:
             raise MerchantNotFound("")
         return mine[0]
 
-    async def _create(self, merchant: Merchant, intent: Payment, body: bytes) -> SessionAnswer:
+    async def _body(self, merchant: Merchant, request: SessionRequest, now: datetime) -> bytes:
+        """Antom's request; an expiry that has passed is no fault of a repeated call."""
+        try:
+            return session_body(request, policy=merchant.policy, now=now)
+        except InvalidRequest:
+            known = await self._store.payment(
+                merchant.merchant_account, payment_request_id=request.payment_request_id
+            )
+            if known is None:
+                raise
+            repeated = replace(request, payment_session_expiry_time=None)
+            return session_body(repeated, policy=merchant.policy, now=now)
+
+    async def _create(
+        self, merchant: Merchant, intent: Payment, body: bytes, budget_seconds: float
+    ) -> SessionAnswer:
         """Store the intent, and ask Antom unless somebody did."""
         claim = await self._store.begin_session(
             intent, body, lease_seconds=self._call_budget_seconds + _LEASE_MARGIN_SECONDS
         )
         if not claim.lease_token:
             return SessionAnswer(claim.payment, claim.session)
-        claim = replace(claim, request=with_expiry_of(claim.request, body))
-        return await self._ask_for_session(merchant, claim)
+        claim = replace(claim, request=with_expiry_of(claim.request, body, now=self._now()))
+        return await self._ask_for_session(merchant, claim, budget_seconds)
 
-    async def _ask_for_session(self, merchant: Merchant, claim: SessionClaim) -> SessionAnswer:
+    async def _ask_for_session(
+        self, merchant: Merchant, claim: SessionClaim, budget_seconds: float
+    ) -> SessionAnswer:
         """Ask Antom under the lease, and store whatever it says."""
         try:
             session = await merchant.antom.create_payment_session(
-                claim.request, budget_seconds=self._call_budget_seconds
+                claim.request, budget_seconds=budget_seconds
             )
         except AntomSaidNo as refusal:
             return await self._refused(merchant, claim, refusal)
@@ -228,7 +247,7 @@ class PaymentService:
             await _kept(lambda: self._store.release_session(claim))
             raise
         payment = await _kept(lambda: self._store.confirm_session(claim, session))
-        return SessionAnswer(payment, session)
+        return SessionAnswer(payment, None if payment.state.is_final else session)
 
     async def _refused(
         self, merchant: Merchant, claim: SessionClaim, refusal: AntomSaidNo

@@ -46,11 +46,12 @@ class Address(NamedTuple):
         return f"{host}:{self.port}"
 
 
-def _address(value: object) -> object:
+def parse_address(value: object) -> Address:
+    """An address from its text. Raises ValueError with what was expected."""
     if isinstance(value, Address):
         return value
     host, colon, port = str(value).rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535 or not host:
+    if not colon or not port.isdecimal() or int(port) > 65535 or not host:
         raise ValueError("expected host:port, as in 127.0.0.1:50051 or [::]:50051")
     return Address(host.strip("[]"), int(port))
 
@@ -62,7 +63,10 @@ def _paths(value: object) -> object:
 
 
 Seconds = Annotated[PositiveFloat, AllowInfNan(False)]
-ServerAddress = Annotated[Address, BeforeValidator(_address), NoDecode]
+_PATH = re.compile(r"/[!-\"$->@-~]*")
+"""Visible ASCII without ? and #."""
+
+ServerAddress = Annotated[Address, BeforeValidator(parse_address), NoDecode]
 
 
 class Settings(BaseSettings):
@@ -148,7 +152,9 @@ class Settings(BaseSettings):
     notification_in_flight: PositiveInt = 256
     """Most notifications at one time; more get 503, and Antom resends them."""
     notification_health_address: Annotated[
-        Address | None, BeforeValidator(lambda value: _address(value) if value else None), NoDecode
+        Address | None,
+        BeforeValidator(lambda value: parse_address(value) if value else None),
+        NoDecode,
     ] = None
     """Where the sidecar answers /livez and /readyz; unset is nowhere."""
 
@@ -170,8 +176,8 @@ class Settings(BaseSettings):
     @field_validator("notification_path")
     @classmethod
     def _path_is_absolute(cls, value: str) -> str:
-        if not value.startswith("/") or "?" in value or "#" in value or " " in value:
-            raise ValueError("expected a path without query, as in /antom/notify")
+        if not _PATH.fullmatch(value):
+            raise ValueError("expected a path without query, in ASCII, as in /antom/notify")
         return value
 
 
@@ -239,12 +245,13 @@ def unknown_variables() -> dict[str, str]:
 
     A warning, never an error: Kubernetes sets variables of that form for a Service of our name.
     """
-    known = [variable(field) for field in Settings.model_fields]
-    strangers = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
-    return {
-        name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), "")
-        for name in strangers
-    }
+    known = [field.upper() for field in Settings.model_fields]
+    strangers = {name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX)}
+    hints = {}
+    for name in sorted(strangers.difference(known)):
+        likely = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        hints[PREFIX + name] = PREFIX + likely[0] if likely else ""
+    return hints
 
 
 def prepare_embedded_folder(settings: Settings) -> None:

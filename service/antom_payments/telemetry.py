@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager
 from importlib import metadata
-from pathlib import PurePath
 from typing import Any, cast
 
 import structlog
@@ -37,7 +35,8 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from antom_payments.errors import ConfigurationError, PaymentsError
+from antom_payments import redaction
+from antom_payments.errors import ConfigurationError
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
 """The semantic conventions that span and metric attributes follow."""
@@ -95,6 +94,15 @@ def configure(
     return shutdown
 
 
+def quiet_span(
+    name: str, kind: trace.SpanKind = trace.SpanKind.INTERNAL
+) -> AbstractContextManager[trace.Span]:
+    """A current span that records no texts of exceptions: they may quote what they choke on."""
+    return tracer.start_as_current_span(
+        name, kind=kind, record_exception=False, set_status_on_exception=False
+    )
+
+
 def current_traceparent() -> str:
     """W3C text of the current span, sampled or not; empty when there is none."""
     span = trace.get_current_span().get_span_context()
@@ -131,92 +139,13 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
     return cast("structlog.stdlib.BoundLogger", bound)
 
 
-_SECRET_FIELDS = frozenset(
-    {
-        *("authorization", "body", "card_no", "cookie", "cvv", "data_key", "database_url"),
-        *("headers", "password", "payment_method_id", "payment_session_data"),
-        *("payment_session_id", "private_key", "secret", "signature", "token"),
-    }
-)
-_HIDDEN = "[redacted]"
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A PEM block, also when its newlines were escaped or its end was cut off.
-    (re.compile(r"-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL), _HIDDEN),
-    (re.compile(r"(?<=://)[^/\s@]+@"), f"{_HIDDEN}@"),
-    (re.compile(r"(?i)\b(bearer|basic)[\s:=]+[\w.~+/=-]{6,}"), rf"\1 {_HIDDEN}"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), _HIDDEN),
-    (re.compile(r"(?i)\b(signature[\"']?\s*[=:]\s*)[^\s,;]+"), rf"\1{_HIDDEN}"),
-    # Keys and signatures in base64. Cursors have no padding and stay below 100 characters.
-    (re.compile(r"[\w+/-]{40,}={1,2}(?![\w+/=-])|[\w+/-]{100,}"), _HIDDEN),
-    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "[e-mail]"),
-)
-_DIGITS = re.compile(r"\d+(?:[\s.\-]{1,2}\d+)*")
-
-
-def redact(text: str) -> str:
-    """``text`` without card numbers, e-mail addresses, keys, tokens and signatures."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return _DIGITS.sub(_without_card_numbers, text)
-
-
-def _without_card_numbers(match: re.Match[str]) -> str:
-    """Hide 13 to 19 digits that pass Luhn (ISO/IEC 7812), whole or in groups of 3 and more.
-
-    Groups are tried in every run, because an expiry date or a code may follow the number. Longer
-    digit runs are Antom's ids, and numbers that start with 0 or 1 are times.
-    """
-    groups = list(re.finditer(r"\d+", match[0]))
-    for first, start in enumerate(groups):
-        digits = ""
-        for group in groups[first:]:
-            digits += group[0]
-            if len(digits) > 19 or len(group[0]) < 3:
-                break
-            if len(digits) >= 13 and digits[0] not in "01" and _passes_luhn(digits):
-                rest = _DIGITS.sub(_without_card_numbers, match[0][group.end() :])
-                return f"{match[0][: start.start()]}[card]{rest}"
-    return match[0]
-
-
-def _passes_luhn(text: str) -> bool:
-    digits = [int(char) for char in text]
-    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
-
-
-def _clean(value: object, depth: int = 0) -> object:
-    """``value`` as JSON's own types, redacted; what is nested deeper than 6 is hidden."""
-    if depth > 6:
-        return _HIDDEN
-    if isinstance(value, Mapping):
-        return {
-            redact(str(key)): (
-                _HIDDEN if str(key).lower() in _SECRET_FIELDS else _clean(item, depth + 1)
-            )
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(item, depth + 1) for item in value]
-    return _clean_scalar(value)
-
-
-def _clean_scalar(value: object) -> object:
-    if value is None or isinstance(value, bool | float):
-        return value
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"[{len(value)} bytes]"
-    text = redact(_summary(value) if isinstance(value, BaseException) else str(value))
-    return value if isinstance(value, int) and text == str(value) else text
-
-
 _Event = MutableMapping[str, Any]
 
 
 def _redaction(_logger: object, _method: str, event: _Event) -> _Event:
     """The second net; the record that `logging` keeps is left alone, it is not printed."""
     kept = {key: event.pop(key) for key in ("_record", "_from_structlog") if key in event}
-    return {**cast("dict[str, Any]", _clean(event)), **kept}
+    return {**cast("dict[str, Any]", redaction.clean(event)), **kept}
 
 
 def _exception_fields(_logger: object, _method: str, event: _Event) -> _Event:
@@ -228,45 +157,11 @@ def _exception_fields(_logger: object, _method: str, event: _Event) -> _Event:
     elif told and error is None:
         error = sys.exc_info()[1]
     if error is not None:
-        event["exception"] = _summary(error)
-        event["frames"] = [frame for cause in _causes(error) for frame in _frames(cause)][-40:]
+        event["exception"] = redaction.summary(error)
+        event["frames"] = [
+            frame for cause in redaction.causes(error) for frame in redaction.frames(cause)
+        ][-40:]
     return event
-
-
-def _summary(error: BaseException) -> str:
-    """Types along the causes; texts of our own errors only, which are made to be seen."""
-    return " from ".join(
-        f"{_type_name(cause)}: {cause}" if isinstance(cause, PaymentsError) else _type_name(cause)
-        for cause in _causes(error)
-    )
-
-
-def _type_name(error: BaseException) -> str:
-    name = type(error).__qualname__
-    module = type(error).__module__
-    inner = (
-        f"({', '.join(_type_name(one) for one in error.exceptions)})"
-        if isinstance(error, BaseExceptionGroup)
-        else ""
-    )
-    return (name if module == "builtins" else f"{module}.{name}") + inner
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what led to it, newest first; at most 8, since chains can be circular."""
-    cause: BaseException | None = error
-    for _ in range(8):
-        if cause is None:
-            return
-        yield cause
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-
-
-def _frames(error: BaseException) -> Iterable[str]:
-    """Where it came from, innermost last, at most 20 frames."""
-    for frame in traceback.extract_tb(error.__traceback__)[-20:]:
-        parts = PurePath(frame.filename).parts
-        yield f"{'/'.join(parts[-3:])}:{frame.lineno} {frame.name}"
 
 
 def _trace_ids(_logger: object, _method: str, event: _Event) -> _Event:

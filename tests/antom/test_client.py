@@ -262,7 +262,7 @@ async def test_a_refusal_of_our_key_says_nothing_about_the_payment(code: str) ->
 
 async def test_an_inquiry_that_antom_refuses_concludes_nothing() -> None:
     error, server = await _error(_signed(_result("F", "ACCESS_DENIED")), call=_inquire)
-    assert isinstance(error, AntomRefused)
+    assert isinstance(error, OutcomeUnknown)
     assert error.result_code == "ACCESS_DENIED"
     assert len(server.requests) == 1
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from antom_payments.cursor import CursorSeal, Position, fingerprint_of
 from antom_payments.errors import CursorExpired, CursorInvalid, LogRewound
 from antom_payments.event_stream import BatchLimits, EventStream, Pace
 from antom_payments.fact import Outcome
@@ -369,6 +370,16 @@ async def test_garbled_and_foreign_cursors_are_invalid(news: News, stream: Event
     for text in ("", "garbage", cursor[:-1], cursor[::-1], cursor.swapcase()):
         with pytest.raises(CursorInvalid):
             await stream.subscribe(AfterCursor(text), EVERYTHING)
+
+
+async def test_a_cursor_into_something_else_than_the_log_is_invalid(
+    store: PaymentStore, news: News, stream: EventStream
+) -> None:
+    event = (await news.about("payment"))[0]
+    position = Position(event.sequence, fingerprint_of(event.event_id), phase=1)
+    cursor = CursorSeal(store.log.cursor_key, store.log.log_id).seal(position)
+    with pytest.raises(CursorInvalid):
+        await stream.subscribe(AfterCursor(cursor), EVERYTHING)
 
 
 async def test_a_cursor_of_a_lost_future_is_not_misread(news: News, stream: EventStream) -> None:

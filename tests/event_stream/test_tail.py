@@ -316,6 +316,17 @@ async def test_one_read_serves_any_number_of_subscribers(
     assert set(log.pages) == {None}
 
 
+async def test_those_who_wait_for_the_same_event_share_one_read(log: FaultyLog, news: News) -> None:
+    stream = EventStream(log, encode=encode)  # type: ignore[arg-type]
+    await stream.subscribe(Latest(), EVERYTHING)  # and its tail does not run
+    await news.about("a")
+    log.pages.clear()
+    latest = (stream.subscribe(Latest(), EVERYTHING) for _ in range(20))
+    for subscription in await asyncio.gather(*latest):
+        assert subscription.checkpoint_cursor() == await stream.cursor_after(1)
+    assert log.pages == {None: 1}
+
+
 async def test_an_event_is_serialised_once_for_all(store: PaymentStore, news: News) -> None:
     made: list[int] = []
 

@@ -28,7 +28,8 @@ from grpc_api.world import LATEST, connected
 
 READERS = 5
 NEVER_READING = 50
-WARM_UP = 10_000
+WARM_UP = 30_000
+"""Fills the buffers of those who do not read: 4 MB each, 8 when messages are long."""
 RATE, SECONDS = 100, 20
 FLOOD = 50_000
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -223,10 +222,6 @@ async def serving(
         tail.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await tail
-        # SQLite keeps the file open for a statement that was cancelled, until it is collected.
-        for _ in range(5):
-            await asyncio.sleep(0)
-        gc.collect()
 
 
 @contextlib.asynccontextmanager

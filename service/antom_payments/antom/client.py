@@ -144,9 +144,9 @@ class AntomClient:
             budget_seconds: for all attempts together.
 
         Raises:
-            AntomRefused: Antom does not answer this question.
             AntomUntrusted: also for an answer about another payment.
-            OutcomeUnknown, AntomUnavailable: nothing is concluded.
+            OutcomeUnknown, AntomUnavailable: nothing is concluded; also when Antom does not answer
+                this question (F): that says nothing about the payment.
             ValueError: both ids are empty.
         """
         body = inquiry_body(payment_request_id=payment_request_id, payment_id=payment_id)
@@ -154,7 +154,7 @@ class AntomClient:
         if reply.result.status is ResultStatus.FAILED:
             if reply.result.code == ORDER_NOT_EXIST:
                 return InquiryAnswer(exists=False, result_code=ORDER_NOT_EXIST)
-            raise AntomRefused(reply.result.code)
+            raise OutcomeUnknown(reply.result.code)
         try:
             if not is_about(
                 reply.message, payment_request_id=payment_request_id, payment_id=payment_id

@@ -73,9 +73,16 @@ class Tail:
             before = self._ring.head.sequence
             try:
                 has_more = await self._read()
-            except (StoreUnavailable, LogCorrupt) as error:
+            except Exception as error:
                 if not failures:
-                    _logger.warning("the event log cannot be read", error=type(error).__name__)
+                    is_known = isinstance(error, StoreUnavailable | LogCorrupt)
+                    _logger.warning(
+                        "the event log cannot be read",
+                        error=type(error).__name__,
+                        exc_info=None if is_known else error,
+                    )
+                    if not is_known:
+                        self._end_everybody(StoreUnavailable())
                 await asyncio.sleep(self._retry_pause(failures))
                 failures += 1
                 continue
@@ -98,7 +105,9 @@ class Tail:
             raise self._corrupt.with_traceback(None)
 
     def _retry_pause(self, failures: int) -> float:
-        longest = min(self._pace.retry_seconds * 2**failures, self._pace.max_retry_seconds)
+        longest = min(
+            self._pace.retry_seconds * 2.0 ** min(failures, 16), self._pace.max_retry_seconds
+        )
         return random.uniform(longest / 2, longest)
 
     async def _read(self, wanted: int | None = None) -> bool:

@@ -122,10 +122,13 @@ class _Call:
             self._leave()
             # What a failed write raises, gRPC would log with its frames.
             raise asyncio.CancelledError from None
-        answer = (
-            error if isinstance(error, errors.Answer) else errors.answer_to(error, self._method)
-        )
-        self._ended(answer.code.name, answer.reason)
+        try:
+            answer = (
+                error if isinstance(error, errors.Answer) else errors.answer_to(error, self._method)
+            )
+            self._ended(answer.code.name, answer.reason)
+        except Exception:  # noqa: BLE001 - whatever goes wrong here, the call ends and leaves
+            answer = errors.last_resort()
         await errors.abort(self._context, answer, gone=self._leave)
 
     def _ended(self, code: str, reason: str) -> None:

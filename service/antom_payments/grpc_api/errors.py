@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from antom_payments import errors, telemetry
+from antom_payments import errors, redaction, telemetry
 from antom_payments.v1 import error_reason_pb2 as pb
 
 DOMAIN = "antom-payments"
@@ -102,6 +102,13 @@ def answer_to(error: BaseException, method: str) -> Answer:
     broken = errors.PaymentsError("something broke here; the error id finds it in the log")
     broken.metadata = {"error_id": error_id}
     return _answer(_Code.INTERNAL, pb.ERROR_REASON_INTERNAL, broken)
+
+
+def last_resort() -> Answer:
+    """The answer when making the answer failed; nothing of the error is looked at."""
+    status = status_pb2.Status(code=_Code.INTERNAL.value[0], message="something broke here")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN))
+    return Answer(_Code.INTERNAL, "INTERNAL", status)
 
 
 @contextmanager
@@ -200,7 +207,7 @@ def _duration(seconds: float) -> Duration:
 
 def _cut(text: str, size: int) -> str:
     """``text`` redacted, as at most ``size`` bytes of UTF-8."""
-    raw = telemetry.redact(text).encode("utf-8", "replace")
+    raw = redaction.redact(text[: 4 * size]).encode("utf-8", "replace")
     return text_of(raw[:size]) if len(raw) <= size else f"{text_of(raw[: size - 3])}…"
 
 

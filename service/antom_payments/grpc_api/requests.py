@@ -74,6 +74,11 @@ class _Faults:
         if len(text) > MAX_ID or not _VISIBLE_ASCII.fullmatch(text):
             self.add(field, f"must be 1 to {MAX_ID} visible ASCII characters")
 
+    def check_merchant(self, field: str, text: str) -> None:
+        """As an id, or empty: the only merchant configured."""
+        if text:
+            self.check_id(field, text)
+
     def time(self, field: str, message: Message) -> datetime | None:
         """The time in the last part of ``field``, None when not set."""
         name = field.rpartition(".")[2]
@@ -94,6 +99,7 @@ class _Faults:
 def session_request(request: payment_service_pb2.CreateSessionRequest) -> SessionRequest:
     """What CreateSession is asked for; raises InvalidRequest."""
     faults = _Faults()
+    faults.check_merchant("merchant_account", request.merchant_account)
     for field in ("payment_amount", "order", "payment_method"):
         if not request.HasField(field):
             faults.add(field, "is required")
@@ -127,6 +133,7 @@ def session_request(request: payment_service_pb2.CreateSessionRequest) -> Sessio
 def payment_key(request: payment_service_pb2.GetPaymentRequest) -> PaymentKey:
     """Which payment GetPayment is asked for; raises InvalidRequest."""
     faults = _Faults()
+    faults.check_merchant("merchant_account", request.merchant_account)
     key = request.WhichOneof("key")
     if key is None:
         faults.add("key", "payment_request_id, payment_id or reference_order_id is required")
@@ -155,6 +162,8 @@ def stream_request(request: payment_service_pb2.StreamPaymentEventsRequest) -> S
     for field in ("merchant_accounts", "payment_request_ids"):
         if len(getattr(request, field)) > MAX_FILTER_VALUES:
             faults.add(field, f"must be at most {MAX_FILTER_VALUES}")
+    for index, text in enumerate(request.merchant_accounts[:MAX_FILTER_VALUES]):
+        faults.check_id(f"merchant_accounts[{index}]", text)
     for index, text in enumerate(request.payment_request_ids[:MAX_FILTER_VALUES]):
         faults.check_id(f"payment_request_ids[{index}]", text)
     types = {_EVENT_TYPES.get(number) for number in request.event_types}

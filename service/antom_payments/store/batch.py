@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from antom_payments.fact import Fact, FactKind, Notification, Outcome, contradicted, decide
-from antom_payments.payment import Payment, Source
+from antom_payments.payment import EventType, Payment, Source
 from antom_payments.payment_event import PaymentEvent
 
 Identity = tuple[str, FactKind, str, Outcome]
@@ -111,7 +111,7 @@ class Batch:
         key = self._payment_of(fact)
         known = self.facts.get(fact.identity)
         if known is not None:
-            return self._tell_again(known, fact, key, now)
+            return self._tell_again(known, member, key, now)
         if member.not_understood:
             return Verdict(AppliedOutcome.QUARANTINED)
         notification = member.notification
@@ -132,16 +132,25 @@ class Batch:
         return Verdict(AppliedOutcome.APPLIED, known, key)
 
     def _tell_again(
-        self, known: KnownFact, fact: Fact, key: PaymentKey | None, now: datetime
+        self, known: KnownFact, member: Member, key: PaymentKey | None, now: datetime
     ) -> Verdict:
-        """A fact told again changes nothing, unless it is told otherwise."""
+        """A fact told again changes nothing, unless it is told otherwise, or by an inquiry."""
+        assert member.fact is not None  # noqa: S101 - `tell` looked
+        fact = member.fact
         known.told_again += 1
-        if key and fact.source is Source.INQUIRY and _closes(known, fact):
-            known.fact = fact
-            known.is_retold = True
-            known.notification_id = None
+        if key and known.is_orphan and not member.not_understood:
+            # Its payment is known by now: of a restored database, or bound by other news.
+            known.is_orphan, known.is_adopted = False, True
             self._conclude(known, key, now)
+            self._adopt(key, now)
             return Verdict(AppliedOutcome.APPLIED, known, key)
+        if key and fact.source is Source.INQUIRY:
+            if self._closes(known, fact, key, now):
+                known.fact, known.is_retold, known.notification_id = fact, True, None
+                self._conclude(known, key, now)
+                self._adopt(key, now)
+                return Verdict(AppliedOutcome.APPLIED, known, key)
+            self._note_confirmed(known, fact, key)
         if _same_content(fact, known.fact):
             outcome = AppliedOutcome.ORPHANED if known.is_orphan else AppliedOutcome.DUPLICATE
             return Verdict(outcome, known, key)
@@ -150,6 +159,24 @@ class Batch:
             self.payments[key] = replace(payment, inquiry_wanted=True, update_time=now)
             self.changed.add(key)
         return Verdict(AppliedOutcome.CONFLICT, known, key)
+
+    def _closes(self, known: KnownFact, told: Fact, key: PaymentKey, now: datetime) -> bool:
+        """Whether a signed inquiry settles what was told before and left open, or told wrongly."""
+        payment = self.payments[key]
+        is_payment = told.kind is FactKind.PAYMENT
+        if known.is_orphan or (is_payment and told.amount != payment.amount):
+            return False
+        decision = decide(payment, told, now)
+        settles = decision.is_conclusive and not known.is_conclusive
+        return settles or decision.type is EventType.PAYMENT_CORRECTED
+
+    def _note_confirmed(self, known: KnownFact, told: Fact, key: PaymentKey) -> None:
+        """An inquiry that says what is known already ends the wish for one."""
+        payment = self.payments[key]
+        is_told = known.is_conclusive and told.kind is FactKind.PAYMENT
+        if is_told and payment.inquiry_wanted and _same_content(told, known.fact):
+            self.payments[key] = replace(payment, inquiry_wanted=False)
+            self.changed.add(key)
 
     def _conclude(self, known: KnownFact, key: PaymentKey, now: datetime) -> None:
         """Let the domain decide; note the change and its one event."""
@@ -201,14 +228,6 @@ class Batch:
             key = (fact.merchant_account, fact.payment_request_id)
             return key if key in self.payments else None
         return self.by_payment_id.get((fact.merchant_account, fact.payment_id))
-
-
-def _closes(known: KnownFact, told: Fact) -> bool:
-    """Whether a signed inquiry tells what an open fact left in doubt."""
-    if known.is_conclusive or known.is_orphan:
-        return False
-    decided = known.fact.capture_expected is None and told.capture_expected is not None
-    return decided or told.amount != known.fact.amount
 
 
 def _same_content(told: Fact, known: Fact) -> bool:

@@ -136,7 +136,7 @@ class Database:
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         for attempt in range(_ATTEMPTS):
             try:
-                with telemetry.tracer.start_as_current_span("transaction"):
+                with telemetry.quiet_span("transaction"):
                     return await self._write_once(work)
             except exc.ProgrammingError:
                 raise

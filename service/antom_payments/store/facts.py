@@ -15,11 +15,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments.fact import Fact
+from antom_payments.fact import Fact, Notification
 from antom_payments.payment import Payment
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.store.batch import (
@@ -60,6 +60,7 @@ async def apply_members(
 ) -> list[Applied]:
     """Apply ``members`` in the open transaction; one answer for each, in order."""
     batch = Batch()
+    members = await _with_kept_ids(connection, members)
     told = [member.fact for member in members if member.fact is not None]
     if told:
         await _read(connection, batch, told)
@@ -68,6 +69,39 @@ async def apply_members(
     await _write_notifications(connection, members, verdicts, cipher)
     appended = await _append(connection, batch, now)
     return await _answers(connection, batch, verdicts, appended)
+
+
+async def _with_kept_ids(
+    connection: AsyncConnection, members: Sequence[Member]
+) -> Sequence[Member]:
+    """Members whose bytes are stored already, under the id that they were stored with."""
+    keys = {
+        (member.notification.merchant_account, _sha256(member.notification))
+        for member in members
+        if member.notification
+    }
+    if not keys:
+        return members
+    columns = (notifications.c.merchant_account, notifications.c.body_sha256)
+    rows = await connection.execute(
+        select(*columns, notifications.c.notification_id).where(tuple_(*columns).in_(sorted(keys)))
+    )
+    kept = {(row[0], row[1]): row[2] for row in rows}
+    return [_under_kept_id(member, kept) for member in members] if kept else members
+
+
+def _under_kept_id(member: Member, kept: Mapping[tuple[str, str], str]) -> Member:
+    if member.notification is None:
+        return member
+    key = (member.notification.merchant_account, _sha256(member.notification))
+    notification_id = kept.get(key, member.notification.notification_id)
+    return replace(
+        member, notification=replace(member.notification, notification_id=notification_id)
+    )
+
+
+def _sha256(notification: Notification) -> str:
+    return hashlib.sha256(notification.body).hexdigest()
 
 
 async def _read(connection: AsyncConnection, batch: Batch, told: Sequence[Fact]) -> None:
@@ -171,31 +205,10 @@ async def _write_notifications(
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for member, verdict in zip(members, verdicts, strict=True):
         notification = member.notification
-        known = verdict.known
-        if notification is None or (
-            verdict.outcome is AppliedOutcome.DUPLICATE and known and known.notification_id
-        ):
-            # A fact that an inquiry told first still keeps the notification that tells it after.
+        if notification is None or _is_kept_already(verdict):
             continue
-        outcome = verdict.outcome
-        if outcome is AppliedOutcome.ORPHANED and known and not known.is_orphan:
-            outcome = AppliedOutcome.APPLIED  # adopted by a later member of this batch
-        sha256 = hashlib.sha256(notification.body).hexdigest()
-        row = {
-            "notification_id": notification.notification_id,
-            "merchant_account": notification.merchant_account,
-            "outcome": outcome.value,
-            "reason": member.not_understood[:128],
-            "body": cipher.encrypt(notification.body),
-            "body_sha256": sha256,
-            "client_id": notification.client_id,
-            "request_time": notification.request_time,
-            "key_fingerprint": notification.key_fingerprint,
-            "received_time": notification.received_time,
-            "event_id": known.event_id if known else None,
-            "copies": 0,
-        }
-        kept = rows.setdefault((notification.merchant_account, sha256), row)
+        row = _notification_row(notification, member.not_understood, verdict, cipher)
+        kept = rows.setdefault((notification.merchant_account, row["body_sha256"]), row)
         if kept is not row:
             kept["copies"] += 1
     if not rows:
@@ -204,7 +217,13 @@ async def _write_notifications(
     statement = dialect.insert(notifications)
     statement = statement.on_conflict_do_update(
         index_elements=["merchant_account", "body_sha256"],
-        set_={"copies": notifications.c.copies + statement.excluded.copies + 1},
+        # What was set aside before may be applied now.
+        set_={
+            "copies": notifications.c.copies + statement.excluded.copies + 1,
+            "outcome": statement.excluded.outcome,
+            "reason": statement.excluded.reason,
+            "event_id": func.coalesce(statement.excluded.event_id, notifications.c.event_id),
+        },
     )
     await connection.execute(statement, [rows[key] for key in sorted(rows)])
 
@@ -259,6 +278,35 @@ async def _answers(
         )
         for verdict in verdicts
     ]
+
+
+def _is_kept_already(verdict: Verdict) -> bool:
+    """Whether a notification told the fact before; one that an inquiry told first is kept."""
+    known = verdict.known
+    is_duplicate = verdict.outcome is AppliedOutcome.DUPLICATE
+    return is_duplicate and known is not None and known.notification_id is not None
+
+
+def _notification_row(
+    notification: Notification, not_understood: str, verdict: Verdict, cipher: DataCipher
+) -> dict[str, Any]:
+    known, outcome = verdict.known, verdict.outcome
+    if outcome is AppliedOutcome.ORPHANED and known and not known.is_orphan:
+        outcome = AppliedOutcome.APPLIED  # adopted by a later member of this batch
+    return {
+        "notification_id": notification.notification_id,
+        "merchant_account": notification.merchant_account,
+        "outcome": outcome.value,
+        "reason": not_understood[:128],
+        "body": cipher.encrypt(notification.body),
+        "body_sha256": _sha256(notification),
+        "client_id": notification.client_id,
+        "request_time": notification.request_time,
+        "key_fingerprint": notification.key_fingerprint,
+        "received_time": notification.received_time,
+        "event_id": known.event_id if known else None,
+        "copies": 0,
+    }
 
 
 def _fact_row(known: KnownFact) -> dict[str, Any]:

@@ -92,7 +92,10 @@ class EventLog:
 
     async def bounds(self) -> tuple[int, int]:
         """The first and last sequence kept; (0, 0) when the log is empty."""
-        statement = select(func.min(events.c.sequence), func.max(events.c.sequence))
+        statement = select(
+            select(func.min(events.c.sequence)).scalar_subquery(),
+            select(func.max(events.c.sequence)).scalar_subquery(),
+        )
         result = await self._database.read(lambda connection: connection.execute(statement))
         oldest, head = result.one()
         return (oldest or 0, head or 0)
@@ -115,9 +118,10 @@ def _page_statement(
     after: int, window: int, limit: int, event_filter: EventFilter | None
 ) -> Select[tuple[object, ...]]:
     """Events and the log's bounds in one statement, hence of one snapshot."""
+    # Two subqueries: SQLite walks the whole index for min and max in one.
     bounds = select(
-        func.min(events.c.sequence).label("log_oldest"),
-        func.max(events.c.sequence).label("log_head"),
+        select(func.min(events.c.sequence)).scalar_subquery().label("log_oldest"),
+        select(func.max(events.c.sequence)).scalar_subquery().label("log_head"),
     ).subquery("bounds")
     wanted = select(events).where(
         and_(events.c.sequence > after, events.c.sequence <= after + window)
@@ -162,7 +166,7 @@ async def append(
     Call it last in the transaction: it takes the log's lock, and nothing may be locked after it.
     The append time is the database's clock (SQLite: ``now``), never before the previous event's.
     """
-    with telemetry.tracer.start_as_current_span("append", kind=SpanKind.PRODUCER):
+    with telemetry.quiet_span("append", SpanKind.PRODUCER):
         traceparent = telemetry.current_traceparent()
         last, time = await _lock_end(connection, now)
         appended = [

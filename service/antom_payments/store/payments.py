@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 
 from antom_payments.payment import Payment
 from antom_payments.session import Session
@@ -20,7 +20,7 @@ from antom_payments.store.private_data import DataCipher
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.schema import refuse_old_schema
 from antom_payments.store.sessions import SessionClaim, Sessions
-from antom_payments.store.tables import payments
+from antom_payments.store.tables import payments, private_data
 
 
 class PaymentStore:
@@ -123,6 +123,12 @@ class PaymentStore:
         )
         self._tell_readers()
         return answers
+
+    async def erase_expired(self) -> int:
+        """Erase the private data whose time is over; how many payments' it was."""
+        over = delete(private_data).where(private_data.c.erase_time < self._now())
+        result = await self._database.write(lambda connection: connection.execute(over))
+        return result.rowcount
 
     def _tell_readers(self) -> None:
         """Hint, after the commit, that the log may have grown."""

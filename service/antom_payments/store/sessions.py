@@ -17,7 +17,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import PaymentRequestIdReused, SessionInFlight
-from antom_payments.payment import Decision, Payment, Source, with_refusal, with_session
+from antom_payments.payment import (
+    Decision,
+    Payment,
+    PaymentState,
+    Source,
+    with_refusal,
+    with_session,
+)
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.session import Session
 from antom_payments.store.facts import save_payments
@@ -80,7 +87,7 @@ class Sessions:
         row = await self._locked(connection, intent.merchant_account, intent.payment_request_id)
         payment = payment_from_row(row)
         _refuse_other_fingerprint(payment, intent)
-        if payment.state.is_final:
+        if payment.state.is_final or payment.state is PaymentState.AUTHORIZED:
             return SessionClaim(payment)
         stored = await self._private(connection, payment)
         expiry = payment.payment_session_expiry_time
@@ -143,7 +150,8 @@ class Sessions:
         """Store Antom's refusal: the payment failed, unless it went on already."""
         payment, mine = await self._claimed(connection, claim)
         decision = with_refusal(payment, result_code, self._now())
-        if decision is None:
+        if decision is None or not mine:
+            # Without the lease somebody else may have a session by now: nothing is concluded.
             await self._release(connection, payment, mine=mine)
             return payment, []
         return await self._tell(connection, decision, mine=mine)

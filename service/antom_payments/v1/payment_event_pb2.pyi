@@ -56,7 +56,11 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     PAYMENT_EVENT_TYPE_AMOUNT_MISMATCH: _PaymentEventType.ValueType  # 14
     """Antom named another amount or currency than ours. The state did not change."""
     PAYMENT_EVENT_TYPE_CONTRADICTION: _PaymentEventType.ValueType  # 15
-    """News contradicts the stored state. The state did not change; Antom is asked."""
+    """News contradicts the stored state. The state did not change: only a signed answer of Antom to
+    an inquiry (a fresh read) corrects it.
+    """
+    PAYMENT_EVENT_TYPE_PAYMENT_CORRECTED: _PaymentEventType.ValueType  # 16
+    """A signed answer of Antom to an inquiry overruled the stored state."""
 
 class PaymentEventType(_PaymentEventType, metaclass=_PaymentEventTypeEnumTypeWrapper):
     """What happened to a payment. Grows: treat unknown ones by the payment's state."""
@@ -92,7 +96,11 @@ PAYMENT_EVENT_TYPE_CAPTURE_PROCESSING: PaymentEventType.ValueType  # 13
 PAYMENT_EVENT_TYPE_AMOUNT_MISMATCH: PaymentEventType.ValueType  # 14
 """Antom named another amount or currency than ours. The state did not change."""
 PAYMENT_EVENT_TYPE_CONTRADICTION: PaymentEventType.ValueType  # 15
-"""News contradicts the stored state. The state did not change; Antom is asked."""
+"""News contradicts the stored state. The state did not change: only a signed answer of Antom to
+an inquiry (a fresh read) corrects it.
+"""
+PAYMENT_EVENT_TYPE_PAYMENT_CORRECTED: PaymentEventType.ValueType  # 16
+"""A signed answer of Antom to an inquiry overruled the stored state."""
 Global___PaymentEventType: _TypeAlias = PaymentEventType  # noqa: Y015
 
 class _EventSource:

@@ -13,7 +13,7 @@ from typing import Any
 
 from antom_payments.antom.messages.checks import Checks, holds_card_number, is_card_number
 from antom_payments.antom.messages.order import check_order, order_fields
-from antom_payments.antom.messages.reading import JsonObject
+from antom_payments.antom.messages.reading import JsonObject, parse_time
 from antom_payments.antom.messages.shape import amount_fields, said, time_text
 from antom_payments.session import CardMetadata, Env, Session, SessionRequest
 
@@ -68,19 +68,21 @@ def session_body(request: SessionRequest, *, policy: SessionPolicy, now: datetim
     return _encoded(fields)
 
 
-def with_expiry_of(kept: bytes, current: bytes) -> bytes:
-    """The bytes that were kept for a payment, with the session expiry of a repeated request.
+def with_expiry_of(kept: bytes, current: bytes, *, now: datetime) -> bytes:
+    """The bytes that were kept for a payment; once their session expiry has passed, with another.
 
-    Everything else is as first asked. An expiry of the first request is over when its session is:
-    Antom would refuse to open another one with it.
+    Everything else is as first asked, and all of it while the first expiry holds: a repetition
+    after an unknown outcome must be the same request. Antom would refuse an expiry that has passed.
 
     Args:
         kept: bytes of `session_body` from the payment's first request.
         current: bytes of `session_body` from the repetition.
+        now: the wall clock, aware.
     """
     name = "paymentSessionExpiryTime"
     first, now_asked = json.loads(kept), json.loads(current)
-    if first.get(name) == now_asked.get(name):
+    expiry = parse_time(first.get(name) or "")
+    if expiry is None or expiry > now:
         return kept
     return _encoded(said(**(first | {name: now_asked.get(name)})))
 
