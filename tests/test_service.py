@@ -294,17 +294,33 @@ async def test_after_a_crash_under_the_call_a_repetition_ends_in_one_session(
     assert first.raw == second.raw
 
 
-async def test_a_call_goes_on_when_its_callers_time_is_up(sqlite_till: Till) -> None:
-    answer = Held(session())
-    sqlite_till.antom.will(SESSION, answer)
-    with pytest.raises(DeadlineExceeded):
-        await sqlite_till.create(budget_seconds=0.01)
-    await sqlite_till.antom.was_asked()
-    answer.go_on.set()
+async def test_a_call_lasts_as_long_as_its_caller_waits_and_can_be_repeated_at_once(
+    sqlite_till: Till,
+) -> None:
+    sqlite_till.antom.will(SESSION, Held(session("too late")), session())
+    with pytest.raises((DeadlineExceeded, OutcomeUnknown)):
+        await sqlite_till.create(budget_seconds=0.2)
     await sqlite_till.service.drain()
-    assert (await sqlite_till.create()).session
-    assert await sqlite_till.news() == [EventType.SESSION_CREATED]
-    assert len(sqlite_till.antom.asked) == 1
+    answer = await sqlite_till.create()
+    assert answer.session
+    assert answer.session.payment_session_id == "session-1"
+    assert len(sqlite_till.antom.asked) == 2
+
+
+async def test_an_answer_that_came_in_time_is_stored_though_its_caller_left(till: Till) -> None:
+    answer = Held(session())
+    till.antom.will(SESSION, answer)
+    creating = asyncio.create_task(till.create(budget_seconds=0.5))
+    await till.antom.was_asked()
+    _, mend = break_writes(till.store)
+    answer.go_on.set()
+    with pytest.raises(DeadlineExceeded):
+        await creating
+    mend()
+    await till.service.drain()
+    assert (await till.create()).session
+    assert await till.news() == [EventType.SESSION_CREATED]
+    assert len(till.antom.asked) == 1
 
 
 async def test_a_call_goes_on_when_its_caller_cancels(till: Till) -> None:

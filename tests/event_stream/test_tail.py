@@ -9,7 +9,7 @@ import pytest
 
 from antom_payments.errors import CursorError, CursorExpired, LogCorrupt, LogRewound
 from antom_payments.event_stream import EventStream
-from antom_payments.payment_event import EventFilter
+from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import PaymentStore
 from event_stream.faulty_log import FaultyLog
 from event_stream.memory_log import MemoryLog, event_of
@@ -262,6 +262,32 @@ async def test_a_restored_log_is_told_also_when_the_database_fails_just_then(
     log.bounds_fail = False
     with pytest.raises(LogRewound):
         await watcher.until_sequence(4)
+
+
+async def test_a_log_restored_while_a_cursor_is_looked_up_is_noticed() -> None:
+    class RestoredLog(MemoryLog):
+        """Goes back to the fourth event, and on, while the fifth is being read."""
+
+        is_restored = False
+
+        async def event(self, sequence: int) -> PaymentEvent | None:
+            found = await super().event(sequence)
+            if sequence == 5 and not self.is_restored:
+                self.is_restored = True
+                self.head = 4
+                for _ in range(8):
+                    self.append(event_of())
+                await tail_is_at_head(stream)
+            return found
+
+    log = RestoredLog()
+    for _ in range(10):
+        log.append(event_of())
+    stream = EventStream(log, encode=encode, ring_events=2)  # type: ignore[arg-type]
+    await tail_is_at_head(stream)
+    cursor = stream.cursor_at(5, log.events[5].event_id)
+    with pytest.raises(LogRewound):
+        await stream.subscribe(AfterCursor(cursor), EVERYTHING)
 
 
 async def test_who_comes_back_after_a_restart_needs_no_page(

@@ -34,7 +34,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_PAYMENT_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 4
     """The id was used for another payment. Code ALREADY_EXISTS.
-    Metadata, by example: payment_request_id "order-1001-pay-1", differing "amount".
+    Metadata, by example: payment_request_id "order-1001-pay-1", differing "payment_amount".
     """
     ERROR_REASON_SESSION_IN_FLIGHT: _ErrorReason.ValueType  # 5
     """A call with the same id is under way; retry after RetryInfo. Code ABORTED.
@@ -104,7 +104,7 @@ Metadata, by example: merchant_account "shop-sg".
 """
 ERROR_REASON_PAYMENT_REQUEST_ID_REUSED: ErrorReason.ValueType  # 4
 """The id was used for another payment. Code ALREADY_EXISTS.
-Metadata, by example: payment_request_id "order-1001-pay-1", differing "amount".
+Metadata, by example: payment_request_id "order-1001-pay-1", differing "payment_amount".
 """
 ERROR_REASON_SESSION_IN_FLIGHT: ErrorReason.ValueType  # 5
 """A call with the same id is under way; retry after RetryInfo. Code ABORTED.

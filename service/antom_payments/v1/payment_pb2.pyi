@@ -235,7 +235,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def captures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Capture]:
-        """Captures of the payment, oldest first."""
+        """Captures of the payment, in the order of their news."""
 
     @_builtins.property
     def payment_session_expiry_time(self) -> _timestamp_pb2.Timestamp:
@@ -247,7 +247,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def payment_time(self) -> _timestamp_pb2.Timestamp:
-        """When the payment succeeded at Antom; cancel and refund windows start here."""
+        """Antom's time of the payment's result; after a success, cancel and refund windows start here."""
 
     @_builtins.property
     def auth_expiry_time(self) -> _timestamp_pb2.Timestamp:

@@ -191,7 +191,7 @@ class CreateSessionResponse(_message.Message):
 
     @_builtins.property
     def session(self) -> Global___Session:
-        """What the front end needs. Absent when the payment is final."""
+        """What the front end needs. Absent once the buyer has paid or the payment is final."""
 
     def __init__(
         self,

@@ -69,10 +69,10 @@ class PaymentServiceServicer:
 
         Safe to repeat with the same `payment_request_id`: a repetition returns the stored session while
         it lives, a fresh one when it expired and the payment is still open, and the payment without a
-        session when it is final. The intent is stored before Antom is called, so that a crash, a
+        session once the buyer has paid or the payment is final. The intent is stored before Antom is called, so that a crash, a
         timeout or a cancelled call loses nothing: repeat the call with the same id. Fails with
-        ALREADY_EXISTS when the id was used with another merchant, amount, method, capture mode or
-        reference order id; with ABORTED while another call with the id is under way; with UNAVAILABLE
+        ALREADY_EXISTS when the id was used with another amount, method, capture mode or reference order
+        id; with ABORTED while another call with the id is under way; with UNAVAILABLE
         and ERROR_REASON_OUTCOME_UNKNOWN when Antom did not tell what became of it; with
         FAILED_PRECONDITION when Antom refused the session.
         """
