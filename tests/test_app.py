@@ -74,6 +74,7 @@ async def test_the_merchants_own_key_in_antoms_place_is_refused(tmp_path: Path) 
     assert "found the merchant's own" in refusal.expected
 
 
+@pytest.mark.parametrize("process", ["server", "sidecar"])
 @pytest.mark.parametrize(
     ("environment", "client_id", "expected"),
     [
@@ -82,10 +83,10 @@ async def test_the_merchants_own_key_in_antoms_place_is_refused(tmp_path: Path) 
     ],
 )
 async def test_a_client_id_of_the_other_environment_is_refused(
-    tmp_path: Path, environment: str, client_id: str, expected: str
+    tmp_path: Path, process: str, environment: str, client_id: str, expected: str
 ) -> None:
     refusal = await refusal_of(
-        "server", tmp_path, antom_environment=environment, client_id=client_id
+        process, tmp_path, antom_environment=environment, client_id=client_id
     )
     assert refusal.setting == PREFIX + "CLIENT_ID"
     assert expected in refusal.expected

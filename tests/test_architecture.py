@@ -131,7 +131,7 @@ def _reads_a_variable(node: ast.AST) -> bool:
     inner = node.value if isinstance(node, ast.Subscript | ast.Attribute) else None
     of_environ = isinstance(inner, ast.Attribute) and inner.attr == "environ"
     if isinstance(node, ast.Attribute):
-        return node.attr == "getenv" or (of_environ and node.attr != "items")
+        return node.attr == "getenv" or (of_environ and node.attr not in {"items", "setdefault"})
     return of_environ
 
 

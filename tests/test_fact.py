@@ -201,6 +201,104 @@ def test_late_news_does_not_overwrite_antoms_last_word() -> None:
             assert told(payment, a_payment_fact(late)).result_code == payment.result_code
 
 
+# Paid, or only held
+
+
+def test_evidence_of_a_capture_wins_over_a_request_that_expected_none() -> None:
+    payment = a_payment(capture_expected=False)
+    for source in (Source.NOTIFICATION, Source.INQUIRY):
+        fact = a_payment_fact(capture_expected=True, source=source)
+        assert the_news(payment, fact) == [EventType.PAYMENT_AUTHORIZED]
+        held = told(payment, fact)
+        assert held.state is PaymentState.AUTHORIZED
+        assert held.capture_expected is True
+        assert (held.authorized_minor_units, held.captured_minor_units) == (100, 0)
+
+
+def test_an_inquiry_that_shows_money_was_only_held_corrects_what_counted_as_paid() -> None:
+    paid = told(a_payment(capture_expected=False), a_payment_fact())
+    decision = decide(paid, a_payment_fact(capture_expected=True, source=Source.INQUIRY), LATER)
+    assert decision.type is EventType.PAYMENT_CORRECTED
+    assert decision.state_before is PaymentState.SUCCEEDED
+    assert decision.is_conclusive
+    held = decision.payment
+    assert held.state is PaymentState.AUTHORIZED
+    assert (held.authorized_minor_units, held.captured_minor_units) == (100, 0)
+    assert told(held, a_capture()).state is PaymentState.SUCCEEDED
+
+
+def test_a_notification_that_shows_money_was_only_held_is_a_contradiction() -> None:
+    paid = told(a_payment(capture_expected=False), a_payment_fact())
+    decision = decide(paid, a_payment_fact(capture_expected=True), LATER)
+    assert decision.type is EventType.CONTRADICTION
+    assert decision.payment.state is PaymentState.SUCCEEDED
+    assert decision.payment.inquiry_wanted
+
+
+def test_a_failed_capture_of_what_counted_as_paid_is_a_contradiction_until_an_inquiry() -> None:
+    paid = told(a_payment(capture_expected=False), a_payment_fact())
+    notified = decide(paid, a_capture(Outcome.FAILED), LATER)
+    assert notified.type is EventType.CONTRADICTION
+    assert notified.payment.state is PaymentState.SUCCEEDED
+    inquired = decide(paid, a_capture(Outcome.FAILED, source=Source.INQUIRY), LATER)
+    assert inquired.type is EventType.PAYMENT_CORRECTED
+    held = inquired.payment
+    assert held.state is PaymentState.AUTHORIZED
+    assert (held.authorized_minor_units, held.captured_minor_units) == (100, 0)
+    assert [capture.state for capture in held.captures] == [CaptureState.FAILED]
+
+
+def test_an_inquiry_corrects_how_a_capture_ended() -> None:
+    inquiry = {"source": Source.INQUIRY}
+    captured = told(a_payment(), a_payment_fact(), a_capture())
+    decision = decide(captured, a_capture(Outcome.FAILED, **inquiry), LATER)
+    assert decision.type is EventType.PAYMENT_CORRECTED
+    assert decision.payment.state is PaymentState.AUTHORIZED
+    assert decision.payment.captured_minor_units == 0
+    decision = decide(decision.payment, a_capture(**inquiry), LATER)
+    assert decision.type is EventType.PAYMENT_CORRECTED
+    assert decision.payment.state is PaymentState.SUCCEEDED
+    assert decision.payment.captured_minor_units == 100
+
+
+def test_a_corrected_capture_of_more_than_is_left_is_a_mismatch() -> None:
+    payment = told(
+        a_payment(),
+        a_payment_fact(),
+        a_capture(Outcome.FAILED, amount=Money("EUR", 60)),
+        a_capture(capture_id="C-2", amount=Money("EUR", 60)),
+    )
+    fact = a_capture(amount=Money("EUR", 60), source=Source.INQUIRY)
+    decision = decide(payment, fact, LATER)
+    assert decision.type is EventType.AMOUNT_MISMATCH
+    assert decision.payment.captured_minor_units == 60
+
+
+@pytest.mark.parametrize("state", [PaymentState.FAILED, PaymentState.CANCELLED])
+@pytest.mark.parametrize("outcome", [Outcome.SUCCEEDED, Outcome.FAILED, Outcome.PROCESSING])
+def test_a_capture_in_an_inquiry_does_not_revive_a_payment_that_is_over(
+    state: PaymentState, outcome: Outcome
+) -> None:
+    decision = decide(a_payment(state), a_capture(outcome, source=Source.INQUIRY), LATER)
+    assert decision.payment.state is state
+    assert decision.type is not EventType.PAYMENT_CORRECTED
+
+
+@pytest.mark.parametrize("before", [PaymentState.FAILED, PaymentState.EXPIRED])
+def test_an_inquiry_overrules_a_state_that_it_contradicts(before: PaymentState) -> None:
+    expected = {
+        Outcome.SUCCEEDED: PaymentState.AUTHORIZED,
+        Outcome.CANCELLED: PaymentState.CANCELLED,
+    }
+    for outcome, after in expected.items():
+        payment = a_payment(before, inquiry_wanted=True)
+        decision = decide(payment, a_payment_fact(outcome, source=Source.INQUIRY), LATER)
+        assert decision.type is EventType.PAYMENT_CORRECTED
+        assert decision.payment.state is after
+        assert not decision.payment.inquiry_wanted
+        assert decision.is_conclusive
+
+
 # Every step
 
 

@@ -164,7 +164,7 @@ def test_what_a_command_returns_is_the_exit_code(
     assert typed(command).code == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_a_normal_end_after_the_cleaning_up(number: int) -> None:
     cleaned_up = []
 
@@ -178,6 +178,19 @@ def test_a_signal_is_a_normal_end_after_the_cleaning_up(number: int) -> None:
 
     command_line._run(work())
     assert cleaned_up
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    async def work() -> int:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return 0
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        command_line._run(work())
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # Settings, keys and the schema

@@ -231,6 +231,85 @@ async def test_a_fresh_session_ends_when_the_repetition_says_and_is_otherwise_as
     assert second == first
 
 
+async def test_a_payment_that_is_authorized_gets_no_session_and_antom_is_not_asked(
+    till: Till,
+) -> None:
+    till.antom.will(SESSION, session())
+    till.antom.will(INQUIRY, AUTHORIZED)
+    await till.create()
+    authorized = await till.read(fresh=True)
+    assert authorized.state is PaymentState.AUTHORIZED
+    till.antom.asked.clear()
+    for seconds in (0, 7200):
+        till.clock.advance(seconds)
+        assert await till.create() == SessionAnswer(authorized, None)
+    assert till.antom.asked == []
+
+
+async def test_a_repetition_after_its_own_expiry_gets_a_fresh_session_that_says_none(
+    till: Till,
+) -> None:
+    expiry = START + timedelta(minutes=10)
+    till.antom.will(
+        SESSION,
+        session(expiry="2026-03-02T09:40:00Z"),
+        session("session-2", expiry="2026-03-02T11:00:00Z"),
+    )
+    await till.create(payment_session_expiry_time=expiry)
+    till.clock.advance(700)
+    answer = await till.create(payment_session_expiry_time=expiry)
+    assert answer.session
+    assert answer.session.payment_session_id == "session-2"
+    first, second = (question.body for question in till.antom.asked)
+    assert first.pop("paymentSessionExpiryTime") == "2026-03-02T09:40:00Z"
+    assert second == first
+
+
+async def test_a_repetition_after_its_own_expiry_gets_a_final_payment(sqlite_till: Till) -> None:
+    expiry = START + timedelta(minutes=10)
+    sqlite_till.antom.will(SESSION, session(expiry="2026-03-02T09:40:00Z"))
+    sqlite_till.antom.will(INQUIRY, inquired("FAIL", paymentResultCode="ORDER_IS_CLOSED"))
+    await sqlite_till.create(payment_session_expiry_time=expiry)
+    failed = await sqlite_till.read(fresh=True)
+    assert failed.state is PaymentState.FAILED
+    sqlite_till.clock.advance(700)
+    answer = await sqlite_till.create(payment_session_expiry_time=expiry)
+    assert answer == SessionAnswer(failed, None)
+
+
+async def test_an_expiry_that_has_passed_is_refused_in_a_first_request(sqlite_till: Till) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        await sqlite_till.create(payment_session_expiry_time=START - timedelta(minutes=1))
+    assert [one.field for one in refusal.value.violations] == ["payment_session_expiry_time"]
+    assert await sqlite_till.stored() is None
+
+
+async def test_after_an_unknown_outcome_the_same_bytes_are_sent_while_their_expiry_holds(
+    sqlite_till: Till,
+) -> None:
+    sqlite_till.antom.will(SESSION, unknown())
+    with pytest.raises(OutcomeUnknown):
+        await sqlite_till.create(payment_session_expiry_time=START + timedelta(minutes=10))
+    sqlite_till.antom.will(SESSION, session())
+    sqlite_till.clock.advance(60)
+    await sqlite_till.create(payment_session_expiry_time=START + timedelta(minutes=30))
+    assert len({question.raw for question in sqlite_till.antom.asked}) == 1
+
+
+async def test_a_session_is_fresh_after_the_first_requests_private_data_was_erased(
+    till: Till,
+) -> None:
+    till.antom.will(SESSION, session(), session("session-2", expiry="2026-03-02T15:00:00Z"))
+    await till.create()
+    till.clock.advance(3 * 3600)
+    assert await till.store.erase_expired() == 1
+    answer = await till.create()
+    assert answer.session
+    assert answer.session.payment_session_id == "session-2"
+    assert await till.create() == answer
+    assert len(till.antom.asked) == 2
+
+
 @pytest.mark.parametrize(
     ("differing", "change"),
     [
@@ -623,6 +702,20 @@ async def test_a_fresh_read_of_what_nobody_submitted_changes_nothing(sqlite_till
     sqlite_till.antom.will(INQUIRY, NOT_SUBMITTED)
     created = await sqlite_till.create()
     assert await sqlite_till.read(fresh=True) == created.payment
+    assert await sqlite_till.news() == [EventType.SESSION_CREATED]
+
+
+@pytest.mark.parametrize("code", ["ACCESS_DENIED", "PARAM_ILLEGAL"])
+async def test_an_inquiry_that_antom_refuses_says_nothing_about_the_payment(
+    sqlite_till: Till, code: str
+) -> None:
+    sqlite_till.antom.will(SESSION, session())
+    sqlite_till.antom.will(INQUIRY, refused(code))
+    created = await sqlite_till.create()
+    with pytest.raises(OutcomeUnknown) as doubt:
+        await sqlite_till.read(fresh=True)
+    assert doubt.value.result_code == code
+    assert await sqlite_till.read() == created.payment
     assert await sqlite_till.news() == [EventType.SESSION_CREATED]
 
 

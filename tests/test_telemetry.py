@@ -108,6 +108,23 @@ def test_keys_tokens_signatures_and_addresses_are_hidden(text: str, secret: str)
     assert secret not in redact(text)
 
 
+HOSTILE = ["a.", "a", "-----BEGIN ", "eyJ.", "1 ", "1-", "a@", "//", "signature=", "4111 ", "x@a."]
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_long_hostile_texts_are_cut_before_they_keep_the_process_busy(unit: str) -> None:
+    began = time.process_time()
+    assert len(redact(unit * 200_000)) < 20_000
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("separator", [" ", ", ", "\n", ";"])
+def test_a_thousand_card_numbers_are_hidden_also_where_the_text_is_cut(separator: str) -> None:
+    for start in range(20):
+        hidden = redact("x" * start + separator + f"{CARD}{separator}" * 1_000)
+        assert "4111" not in hidden
+
+
 @pytest.fixture
 def untouched_logging() -> Any:
     """Gives logging back as it was."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -46,6 +47,8 @@ class CommandFailed(Exception):
 
 def main() -> None:
     """Run the command line; errors in words, without a traceback."""
+    # gRPC reads it when it is imported, which is later; it would print between our lines.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         code = cli(standalone_mode=False)
     except typer.Abort:
@@ -299,7 +302,7 @@ def _run(
     *,
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
 ) -> None:
-    """Run ``work``; Ctrl-C and SIGTERM are normal ends, after which it cleans up.
+    """Run ``work``; Ctrl-C, SIGTERM and SIGHUP are normal ends, after which it cleans up.
 
     On uvloop, except where processes are started: it forks, and gRPC complains of that.
     """
@@ -312,7 +315,10 @@ def _run(
 
 async def _until_told(work: Coroutine[Any, Any, int | None]) -> int | None:
     running = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # What is ignored stays ignored: nohup does that to SIGHUP, which a closed terminal sends.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     return await running
 
 

@@ -109,9 +109,12 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     news = _news(known, fact)
     after = step(payment.state, news)
     if after is None or _contradicts_capture(payment, fact) or _was_only_held(payment, news):
-        if fact.source is not Source.INQUIRY:
-            return _inconclusive(told, EventType.CONTRADICTION)
-        return _corrected(known, fact, news)
+        # What became of the payment, an answer's payment fact tells, never its captures: Antom
+        # lists the capture of a payment that was cancelled after, too.
+        may_overrule = fact.kind is FactKind.PAYMENT or after is not None
+        if fact.source is Source.INQUIRY and may_overrule:
+            return _corrected(told, known, fact, news)
+        return _inconclusive(told, EventType.CONTRADICTION)
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(known, fact, after)
         if _taken(changed) > payment.amount.minor_units:
@@ -140,15 +143,21 @@ def _was_only_held(payment: Payment, news: EventType) -> bool:
     )
 
 
-def _corrected(known: Payment, fact: Fact, news: EventType) -> Decision:
+def _corrected(told: Payment, known: Payment, fact: Fact, news: EventType) -> Decision:
     """What a signed inquiry makes of a payment whose state it contradicts: what Antom says.
 
     An event of its own type, so that nobody takes it for an ordinary step (design 7).
     """
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(_without_capture(known, fact), fact, PaymentState.SUCCEEDED)
+        if _taken(changed) > known.amount.minor_units:
+            return _inconclusive(told, EventType.AMOUNT_MISMATCH, reported=fact.amount)
         if changed.state is PaymentState.SUCCEEDED and _taken(changed) < known.amount.minor_units:
-            changed = replace(changed, state=PaymentState.AUTHORIZED)
+            changed = replace(
+                changed,
+                state=PaymentState.AUTHORIZED,
+                authorized_minor_units=known.amount.minor_units,
+            )
     else:
         taken = _taken(known)
         whole = known.amount.minor_units

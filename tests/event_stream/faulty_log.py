@@ -21,6 +21,8 @@ class FaultyLog:
         self.cursor_key = log.cursor_key
         self.is_down = False
         self.bounds_fail = False
+        self.broken: Exception | None = None
+        """Raised by whatever is asked, while it is set."""
         self.pages: Counter[EventFilter | None] = Counter()
         """Pages asked for, by filter; the tail's have none."""
         self.reading = 0
@@ -59,9 +61,9 @@ class FaultyLog:
     async def _open(
         self, event_filter: EventFilter | None, *, fails: bool = False
     ) -> AsyncIterator[None]:
-        if self.is_down or fails:
+        if self.is_down or fails or self.broken:
             self._failed.set()
-            raise StoreUnavailable
+            raise self.broken or StoreUnavailable
         self.reading += event_filter is not None
         self.most_at_once = max(self.most_at_once, self.reading)
         try:

@@ -6,8 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy.exc import ProgrammingError
 
-from antom_payments.errors import CursorError, CursorExpired, LogCorrupt, LogRewound
+from antom_payments.errors import (
+    CursorError,
+    CursorExpired,
+    LogCorrupt,
+    LogRewound,
+    StoreUnavailable,
+)
 from antom_payments.event_stream import EventStream
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import PaymentStore
@@ -89,6 +96,25 @@ async def test_a_tail_that_starts_in_an_outage_starts_after_it(
         watcher = await Watcher.start(stream, Earliest())
         await news.about("a")
         assert (await watcher.until_sequence(1)).sequences == [1]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), ProgrammingError("SELECT", {}, Exception("no such table"))]
+)
+async def test_an_error_that_nobody_expects_is_told_and_survived(
+    log: FaultyLog, news: News, stream: EventStream, error: Exception
+) -> None:
+    await news.about("a")
+    watcher = await (await Watcher.start(stream, Earliest())).until_sequence(1)
+    log.broken = error
+    with pytest.raises(StoreUnavailable):
+        await watcher.until_sequence(2)
+    for _ in range(3):
+        await log.has_failed()
+    await news.about("b")
+    log.broken = None
+    resumed = await Watcher.start(stream, AfterCursor(watcher.cursor))
+    assert (await resumed.until_sequence(2)).sequences == [2]
 
 
 async def test_a_hole_ends_every_stream_loudly_and_nothing_goes_past_it(

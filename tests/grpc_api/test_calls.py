@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import grpc
 import pytest
@@ -208,11 +209,51 @@ async def test_a_message_above_the_limit_is_refused(store: PaymentStore) -> None
 
 
 @pytest.mark.parametrize("text", ["\x00", "x" * 70_000])
-async def test_odd_names_of_merchants_are_just_not_found(store: PaymentStore, text: str) -> None:
+async def test_names_that_no_merchant_can_have_are_refused(store: PaymentStore, text: str) -> None:
     async with serving(store) as served:
         refusal = await refusal_of(
             served.stub.GetPayment(
                 pb.GetPaymentRequest(merchant_account=text, payment_request_id="order-1")
             )
         )
-    assert refusal.reason == "MERCHANT_NOT_FOUND"
+    assert (refusal.reason, refusal.fields) == ("INVALID_REQUEST", ["merchant_account"])
+
+
+HOSTILE = ["x" * 12_000, "x" * 200_000, "a." * 6_000, "4111111111111111 " * 1_000]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{text[:4]}{len(text)}")
+async def test_long_hostile_texts_are_refused_at_once_and_free_their_slots(
+    store: PaymentStore, antom: AntomClient, text: str
+) -> None:
+    subscription = pb.StreamPaymentEventsRequest(
+        latest=pb.StreamPaymentEventsRequest.Latest(), merchant_accounts=["default", text]
+    )
+    async with serving(store, antom=antom) as served:
+        began = time.process_time()
+        refusals = [
+            await refusal_of(served.stub.CreateSession(card_session(merchant_account=text))),
+            await refusal_of(served.stub.CreateSession(card_session(metadata={"cart": text}))),
+            await refusal_of(served.stub.CreateSession(card_session(metadata={text: "7"}))),
+            await refusal_of(
+                served.stub.GetPayment(
+                    pb.GetPaymentRequest(merchant_account=text, payment_id="P-1")
+                )
+            ),
+            await served.follow(subscription).until_end(),
+        ]
+        assert time.process_time() - began < 2
+        async with asyncio.timeout(PATIENCE):
+            await served.server.admission.idle()
+        assert (served.server.admission.unary, served.server.admission.streams) == (0, 0)
+    for refusal in refusals:
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.reason == "INVALID_REQUEST"
+        assert b"4111" not in refusal.wire_bytes
+    assert [refusal.fields for refusal in refusals] == [
+        ["merchant_account"],
+        ["metadata[cart]"] * len(refusals[1].fields),
+        ["metadata"],
+        ["merchant_account"],
+        ["merchant_accounts[1]"],
+    ]

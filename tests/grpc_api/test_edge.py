@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from antom_payments import errors
+from antom_payments.grpc_api import errors as answers
 from antom_payments.grpc_api.limits import CallLimits
 from grpc_api.world import PATIENCE, Following, Refusal, edge_around, refusal_of
 
@@ -276,3 +277,30 @@ async def test_an_answer_to_a_peer_that_does_not_read_lets_the_work_go_but_keeps
     assert refusal is not None
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert dict(refusal.info.metadata) == {"last_sent": "cursor"}
+
+
+@pytest.mark.parametrize("kind", [unary, streaming])
+async def test_an_error_in_making_the_answer_is_answered_and_frees_the_slot(
+    kind: Callable[[Work], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError(PLANTED)
+
+    async def fail(_request: StringValue, _context: Any) -> None:
+        raise ValueError(PLANTED)
+
+    monkeypatch.setattr(answers, "answer_to", broken)
+    name = "Unary" if kind is unary else "Stream"
+    async with edge_around({name: kind(fail)}) as (channel, admission):
+        refusal = (
+            await refusal_of(call(channel))
+            if kind is unary
+            else await Following(follow(channel)).until_end()
+        )
+        async with asyncio.timeout(PATIENCE):
+            await admission.idle()
+        assert (admission.unary, admission.streams) == (0, 0)
+    assert refusal.code is grpc.StatusCode.INTERNAL
+    assert (refusal.reason, refusal.info.domain) == ("INTERNAL", "antom-payments")
+    for secret in SECRETS:
+        assert secret.encode() not in refusal.wire_bytes

@@ -235,3 +235,13 @@ def test_ids_in_a_filter_are_refused_by_their_place() -> None:
     assert _fields(lambda: _stream(payment_request_ids=["order-1", "a\x00b"])) == [
         "payment_request_ids[1]"
     ]
+
+
+@pytest.mark.parametrize("text", ["x" * 65, "a b", "a\x00b", "é"])
+def test_names_that_no_merchant_can_have_are_refused(text: str) -> None:
+    session = session_request()
+    session.merchant_account = text
+    read = pb.GetPaymentRequest(merchant_account=text, payment_id="x")
+    assert _fields(lambda: requests.session_request(session)) == ["merchant_account"]
+    assert _fields(lambda: requests.payment_key(read)) == ["merchant_account"]
+    assert _fields(lambda: _stream(merchant_accounts=[text])) == ["merchant_accounts[0]"]

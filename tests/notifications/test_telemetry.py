@@ -9,6 +9,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from antom_payments.errors import StoreUnavailable
 from antom_payments.notifications import HttpLimits, health_app, serving, uvicorn_config
+from antom_payments.notifications import app as notifications_app
+from antom_payments.store import log, payments
 from notifications.sidecars import events_of, message, sample
 from notifications.wire import ask, request
 
@@ -72,6 +74,36 @@ async def test_a_failure_is_an_error_in_the_trace_and_a_refusal_is_none(start_si
     assert failed.attributes["error.type"] == "store_unavailable"
     assert refused.status.status_code is StatusCode.UNSET
     assert failed.events == refused.events == ()
+
+
+CARD, KEY = "4111111111111111", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
+PLANTED = f"card {CARD}, key -----BEGIN PRIVATE KEY-----\n{KEY}\n-----END PRIVATE KEY-----"
+
+
+def break_with_secrets(*_, **__):
+    raise RuntimeError(PLANTED)
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ((payments, "apply_members"), {"notification", "transaction"}),
+        ((log, "_lock_end"), {"notification", "transaction", "append"}),
+        ((notifications_app, "_describe"), {"notification", "transaction", "append"}),
+    ],
+    ids=["transaction", "append", "notification"],
+)
+@pytest.mark.usefixtures("payment")
+async def test_what_an_exception_says_is_in_no_span(sidecar, spans, monkeypatch, broken, told):
+    before = len(spans())
+    monkeypatch.setattr(*broken, break_with_secrets)
+    await sidecar.notify(sample("03"))
+    ended = spans()[before:]
+    assert {span.name for span in ended} == told
+    said = "".join(span.to_json() for span in ended)
+    assert CARD not in said
+    assert KEY not in said
+    assert not any(span.events for span in ended)
 
 
 async def test_one_line_is_logged_and_it_names_only_safe_fields(sidecar, seed, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from antom_payments.fact import Outcome
 from antom_payments.money import Money
 from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.store import DataCipher, PaymentStore, open_store
+from antom_payments.store.sessions import _PRIVATE_DATA_GRACE as PRIVATE_DATA_GRACE
 from clock import FrozenClock
 from facts import a_payment, a_payment_fact
 from stored import REQUEST, SESSION, begun, confirmed, notified, rows, whole_log
@@ -236,3 +238,56 @@ async def test_a_payment_is_found_by_each_of_its_ids(
     assert newest.payment_request_id == "order-1-attempt-2"
     assert await store.payment("other", payment_id="P-1") is None
     assert await store.payment("default", payment_request_id="order-2") is None
+
+
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken by another", "given back"])
+async def test_a_refusal_without_the_lease_concludes_nothing(
+    store: PaymentStore, clock: FrozenClock, is_taken: bool
+) -> None:
+    late = await begun(store, lease_seconds=15)
+    clock.advance(15)
+    other = await begun(store, lease_seconds=15)
+    if not is_taken:
+        await store.release_session(other)
+    payment = await store.refuse_session(late, "PARAM_ILLEGAL")
+    assert payment.state is PaymentState.CREATING
+    assert await whole_log(store) == []
+    if is_taken:
+        with pytest.raises(SessionInFlight):
+            await begun(store)
+        payment = await store.confirm_session(other, SESSION)
+        assert payment.state is PaymentState.AWAITING_BUYER
+
+
+async def test_private_data_is_erased_when_its_time_is_over_and_nothing_else(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    old = await confirmed(store)
+    events = await whole_log(store)
+    kept_until = SESSION.payment_session_expiry_time
+    assert kept_until is not None
+    clock.advance((kept_until + PRIVATE_DATA_GRACE - clock.now()).total_seconds())
+    assert await store.erase_expired() == 0
+    clock.advance(1)
+    await begun(store, payment_request_id="new")
+    assert await store.erase_expired() == 1
+    assert await store.erase_expired() == 0
+    assert await rows(store, "SELECT payment_request_id FROM private_data") == [("new",)]
+    assert await store.payment("default", payment_request_id=old.payment_request_id) == old
+    assert await whole_log(store) == events
+
+
+async def test_a_session_can_be_asked_for_again_after_the_first_request_was_erased(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    old = await confirmed(store)
+    clock.advance(10_000)
+    assert await store.erase_expired() == 1
+    again = await store.begin_session(
+        replace(old, version=0, state=PaymentState.CREATING), b"as now asked", lease_seconds=15
+    )
+    assert (again.request, again.was_sent_before) == (b"as now asked", True)
+    session = replace(SESSION, payment_session_expiry_time=clock.now() + timedelta(hours=1))
+    await store.confirm_session(again, session)
+    assert (await begun(store)).session == session
+    assert await store.erase_expired() == 0

@@ -207,7 +207,7 @@ def _duration(seconds: float) -> Duration:
 
 def _cut(text: str, size: int) -> str:
     """``text`` redacted, as at most ``size`` bytes of UTF-8."""
-    raw = redaction.redact(text[: 4 * size]).encode("utf-8", "replace")
+    raw = redaction.redact(text, longest=4 * size).encode("utf-8", "replace")
     return text_of(raw[:size]) if len(raw) <= size else f"{text_of(raw[: size - 3])}…"
 
 
