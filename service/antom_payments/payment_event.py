@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from antom_payments.money import Money
 from antom_payments.payment import EventType, Payment, PaymentState, Source
@@ -28,6 +29,41 @@ class PaymentEvent:
     sequence: int = 0
     append_time: datetime | None = None
 
+    @property
+    def merchant_account(self) -> str:
+        """Merchant of the payment."""
+        return self.payment.merchant_account
+
+    @property
+    def payment_request_id(self) -> str:
+        """The merchant's id of the payment."""
+        return self.payment.payment_request_id
+
+    @property
+    def state(self) -> PaymentState:
+        """The payment's state after the event."""
+        return self.payment.state
+
+
+class Described(Protocol):
+    """What a filter looks at: of an event, or of what a reader keeps of one."""
+
+    @property
+    def merchant_account(self) -> str:
+        """Merchant of the payment."""
+
+    @property
+    def payment_request_id(self) -> str:
+        """The merchant's id of the payment."""
+
+    @property
+    def type(self) -> EventType:
+        """What happened."""
+
+    @property
+    def state(self) -> PaymentState:
+        """The payment's state after it."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
@@ -38,15 +74,14 @@ class EventFilter:
     types: frozenset[EventType] | None = None
     final_states_only: bool = False
 
-    def admits(self, event: PaymentEvent) -> bool:
+    def admits(self, event: Described) -> bool:
         """Whether the reader gets ``event``."""
-        payment = event.payment
         return (
-            (self.merchant_accounts is None or payment.merchant_account in self.merchant_accounts)
+            (self.merchant_accounts is None or event.merchant_account in self.merchant_accounts)
             and (
                 self.payment_request_ids is None
-                or payment.payment_request_id in self.payment_request_ids
+                or event.payment_request_id in self.payment_request_ids
             )
             and (self.types is None or event.type in self.types)
-            and (not self.final_states_only or payment.state.is_final)
+            and (not self.final_states_only or event.state.is_final)
         )

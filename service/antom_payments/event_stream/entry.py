@@ -77,17 +77,3 @@ class Encoder:
             type=event.type,
             state=event.payment.state,
         )
-
-
-def admits(event_filter: EventFilter, entry: Entry) -> bool:
-    """Whether the reader gets ``entry``: `EventFilter.admits` for what is kept of an event."""
-    wanted = event_filter
-    return (
-        (wanted.merchant_accounts is None or entry.merchant_account in wanted.merchant_accounts)
-        and (
-            wanted.payment_request_ids is None
-            or entry.payment_request_id in wanted.payment_request_ids
-        )
-        and (wanted.types is None or entry.type in wanted.types)
-        and (not wanted.final_states_only or entry.state.is_final)
-    )

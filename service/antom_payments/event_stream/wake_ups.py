@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from antom_payments.errors import PaymentsError
-from antom_payments.event_stream.entry import Entry, admits
+from antom_payments.event_stream.entry import Entry
 from antom_payments.payment_event import EventFilter
 
 _ROUSED_AT_ONCE = 64
@@ -85,7 +85,7 @@ class WakeUps:
         first_wanted: dict[_Group, int] = {}
         for entry in entries:
             for group in self._candidates(entry):
-                if group not in first_wanted and admits(group.event_filter, entry):
+                if group not in first_wanted and group.event_filter.admits(entry):
                     first_wanted[group] = entry.sequence
         woken: list[Sleeper] = []
         for group, sequence in first_wanted.items():
