@@ -50,7 +50,7 @@ soak: $(READY) ## Append 100,000 events from 16 writers that are killed, and los
 	@$(BIN)/python -m pytest tests/soak -s --timeout=3600 --events=100000
 
 .PHONY: check
-check: $(READY) ## Format, lint, types, import contracts, proto, generated code
+check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, generated code
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@echo "mypy";          $(BIN)/mypy --no-error-summary
 	@echo "import-linter"; $(BIN)/lint-imports > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
@@ -76,5 +76,5 @@ format: $(READY) ## Format the code and the protos
 	@$(BIN)/ruff check --fix-only --quiet .; $(BIN)/ruff format --quiet . ; $(BIN)/buf format proto --write
 
 .PHONY: clean
-clean: ## Remove what the targets above made
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .antom-payments
+clean: ## Remove the virtual environment and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ COMMANDS = {
     *("serve", "notifications", "emulator", "dev", "demo", "migrate", "keygen", "config"),
     *("create-session", "get-payment", "watch"),
 }
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Typed = Callable[..., Ended]
 
 
@@ -100,6 +101,27 @@ def test_wrong_usage_is_explained_with_exit_code_2(
 # Errors in words
 
 
+@pytest.mark.parametrize("amount", ["42.00", "42,00", "-42", "4e3", "4_200", ""])
+def test_an_amount_is_a_whole_number_of_the_smallest_unit(typed: Typed, amount: str) -> None:
+    """42.00 read as 42 would be SGD 0.42."""
+    wish = ("--payment-request-id", "pay-1", "--currency", "SGD", f"--amount={amount}")
+    ended = typed("create-session", *wish)
+    assert ended.code == 2
+    assert "without a point" in ended.err
+
+
+def test_an_empty_id_is_refused_in_words(typed: Typed) -> None:
+    ended = typed("get-payment", "")
+    assert ended.code == 2
+    assert "payment_request_id is empty" in ended.err
+
+
+def test_the_version_is_shown(typed: Typed) -> None:
+    ended = typed("--version")
+    assert ended.code == 0
+    assert ended.out.startswith("antom-payments 0.")
+
+
 @pytest.mark.parametrize("command", ["serve", "notifications", "migrate", "config"])
 def test_a_wrong_setting_is_named_with_exit_code_2(
     typed: Typed, monkeypatch: pytest.MonkeyPatch, command: str
@@ -164,8 +186,21 @@ def test_what_a_command_returns_is_the_exit_code(
     assert typed(command).code == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_a_normal_end_after_the_cleaning_up(number: int) -> None:
+@pytest.fixture
+def signal_handling() -> Iterator[Callable[[int, Any], None]]:
+    """Sets how signals are taken, until the test ends."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield signal.signal
+    for number, handling in before.items():
+        signal.signal(number, handling)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_a_normal_end_after_the_cleaning_up(
+    signal_handling: Callable[[int, Any], None], number: int
+) -> None:
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    signal_handling(number, usual)  # whatever the shell that runs the tests has set
     cleaned_up = []
 
     async def work() -> int:
@@ -180,17 +215,20 @@ def test_a_signal_is_a_normal_end_after_the_cleaning_up(number: int) -> None:
     assert cleaned_up
 
 
-def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+def test_under_nohup_a_closed_terminal_ends_nothing(
+    signal_handling: Callable[[int, Any], None],
+) -> None:
+    signal_handling(signal.SIGHUP, signal.SIG_IGN)
+    ended = []
+
     async def work() -> int:
         os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0)
+        ended.append(True)
         return 0
 
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        command_line._run(work())
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    command_line._run(work())
+    assert ended
 
 
 # Settings, keys and the schema

@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -69,9 +71,27 @@ def main() -> None:
     sys.exit(code)
 
 
+@cli.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version.",
+            is_eager=True,
+            callback=lambda wanted: _show_version() if wanted else None,
+        ),
+    ] = False,
+) -> None:
+    """A gRPC payments microservice in front of Antom."""
+
+
 @cli.command()
 def serve() -> None:
-    """Run the gRPC server, until SIGTERM or Ctrl-C; then drain and end."""
+    """Run the gRPC server, until SIGTERM or Ctrl-C; then drain and end.
+
+    Configured by ANTOM_PAYMENTS_*; `antom-payments config` shows all settings.
+    """
     from antom_payments import app, settings
 
     _run(app.serve(settings.load()))
@@ -81,7 +101,8 @@ def serve() -> None:
 def notifications() -> None:
     """Run the sidecar that takes Antom's notifications, until SIGTERM or Ctrl-C.
 
-    It needs no private key of the merchant, and calls nobody.
+    It needs no private key of the merchant, and calls nobody. Configured by ANTOM_PAYMENTS_*;
+    `antom-payments config` shows all settings.
     """
     from antom_payments import app, settings
 
@@ -209,7 +230,10 @@ def create_session(  # noqa: PLR0917 - typer's arguments are options by name
         str, typer.Option(help="Your id of the payment; repeat it to retry.")
     ],
     amount: Annotated[
-        int, typer.Option(help="In the currency's smallest unit: 4200 is SGD 42.00.")
+        int,
+        typer.Option(
+            help="In the currency's smallest unit: 4200 is SGD 42.00.", parser=_minor_units
+        ),
     ],
     currency: Annotated[str, typer.Option(help="ISO 4217.")],
     order_id: Annotated[str, typer.Option(help="Your id of the order; else the payment's.")] = "",
@@ -249,6 +273,8 @@ def get_payment(
     address: Address = _SERVER,
 ) -> None:
     """Read one payment; prints it as JSON."""
+    if not payment_request_id:
+        raise typer.BadParameter("the payment_request_id is empty")
     from antom_payments.client import terminal
 
     answer = terminal.get_payment(address, merchant_account, payment_request_id, fresh=fresh)
@@ -285,6 +311,20 @@ def watch(  # noqa: PLR0917 - typer's arguments are options by name
             print(line, flush=True)  # noqa: T201 - plain lines, for pipes
 
     _run(_called(print_lines()))
+
+
+def _minor_units(text: str) -> int:
+    """A whole number of the smallest unit: 42.00 must not become 42."""
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise typer.BadParameter(
+            f"{text}: expected the smallest unit, without a point; SGD 42.00 is 4200"
+        )
+    return int(text)
+
+
+def _show_version() -> None:
+    _say(f"antom-payments {metadata.version('antom-payments')}")
+    raise typer.Exit
 
 
 async def _called(call: Coroutine[Any, Any, T]) -> T:

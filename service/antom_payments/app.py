@@ -168,6 +168,12 @@ async def receive_notifications(settings: Settings) -> None:
         stop = _stop_signal()
         async with notification_receiver(settings, stopping=stop) as (app, port):
             _log.info("notifications_serving", port=port, path=settings.notification_path)
+            signed = urlsplit(settings.notify_url).path or "/"
+            if settings.notify_url and signed != settings.notification_path:
+                # Right behind a proxy that rewrites the path; every notification is lost otherwise.
+                _log.warning(
+                    "notify_url_has_another_path", signed=signed, served=settings.notification_path
+                )
             await stop.wait()
             await asyncio.sleep(settings.drain_delay_seconds)
             await app.drain()

@@ -250,26 +250,29 @@ def _free_port(port: int, held: contextlib.ExitStack) -> int:
         probe.bind(("127.0.0.1", port))
     except OSError as error:
         raise ConfigurationError(
-            f"port {port}", "is taken by another program; choose another one"
+            f"port {port}",
+            "is taken by another program; choose another one, or 0 for a free one (see --help)",
         ) from error
     return int(probe.getsockname()[1])
 
 
 async def run_dev(folder: Path, ports: LocalPorts, *, say: Callable[[str], None]) -> int:
     """Run the product for a developer until Ctrl-C; 1 when one of its processes ended by itself."""
+    program = sys.argv[0] if sys.argv[0].endswith("antom-payments") else "antom-payments"
     say(f"Starting in {folder} ...")
     async with local_stack(folder, ports, say=say) as stack:
         say("")
         say(f"Ready. gRPC (plaintext, with reflection) on {stack.grpc_address}; call it:")
         at = "" if stack.grpc_address == "127.0.0.1:50051" else f" --address {stack.grpc_address}"
-        say(f"  antom-payments watch --earliest{at}")
+        say(f"  {program} watch --earliest{at}")
         say(
-            "  antom-payments create-session --payment-request-id pay-1 --amount 4200 "
+            f"  {program} create-session --payment-request-id pay-1 --amount 4200 "
             f"--currency SGD{at}"
         )
         say("Then pay as the buyer would:")
         say(f"""  curl -d '{{"action": "approve"}}' {stack.emulator_url}/emulator/buyer/pay-1""")
-        say("Ctrl-C ends it; database and keys stay in the folder.")
+        say("Ctrl-C ends it; database and keys stay in the folder. The local Antom keeps nothing:")
+        say("payments left open cannot be paid after a restart; use new ids then.")
         say("")
         ended = await stack.first_ended()
     say(f"The {ended} ended by itself; see its lines above.")

@@ -57,7 +57,7 @@ def _refuse_existing(path: Path) -> None:
 
 def _write(path: Path, text: str) -> Path:
     """Write a file that only its owner can read, never over another one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_existing(path)
     path.touch(mode=0o600, exist_ok=False)
     path.write_text(text + "\n", encoding="ascii")

@@ -258,4 +258,5 @@ def prepare_embedded_folder(settings: Settings) -> None:
     """Make the folder of an embedded SQLite database."""
     url = settings.database_url.get_secret_value()
     if url.startswith("sqlite"):
-        Path(url.partition(":///")[2]).absolute().parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(url.partition(":///")[2]).absolute().parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ class PaymentServiceStub:
     Atomic: an event's payment is the payment after exactly that event. Resumable: from any cursor
     that was received. Bookmarkable: a checkpoint says that everything up to its cursor was
     delivered. Scoped: only what the caller may see. Expiring loudly: OUT_OF_RANGE with the oldest
-    cursor when the log no longer reaches back. Live: a checkpoint at least every few seconds.
+    cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless configured otherwise.
 
     Store the cursor only after the events before it were processed. Across reconnections events
     arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
@@ -103,7 +103,7 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Atomic: an event's payment is the payment after exactly that event. Resumable: from any cursor
     that was received. Bookmarkable: a checkpoint says that everything up to its cursor was
     delivered. Scoped: only what the caller may see. Expiring loudly: OUT_OF_RANGE with the oldest
-    cursor when the log no longer reaches back. Live: a checkpoint at least every few seconds.
+    cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless configured otherwise.
 
     Store the cursor only after the events before it were processed. Across reconnections events
     arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
@@ -159,7 +159,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         Atomic: an event's payment is the payment after exactly that event. Resumable: from any cursor
         that was received. Bookmarkable: a checkpoint says that everything up to its cursor was
         delivered. Scoped: only what the caller may see. Expiring loudly: OUT_OF_RANGE with the oldest
-        cursor when the log no longer reaches back. Live: a checkpoint at least every few seconds.
+        cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless configured otherwise.
 
         Store the cursor only after the events before it were processed. Across reconnections events
         arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
