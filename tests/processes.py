@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antom_payments.settings import PREFIX, Settings, variable
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 """Seconds after which a process is taken for stuck; a start compiles every module at worst."""
 
 

@@ -20,11 +20,26 @@ from antom_payments.client import AfterCursor, Earliest, Latest, MemoryCursorSto
 from antom_payments.emulator import Step
 from antom_payments.settings import Address
 from antom_payments.v1.payment_pb2 import Money, Payment, PaymentState
-from whole import PATH, Shop, caller, captured, local_antom, named, settings, shop_on
+from whole import (
+    PATH,
+    Shop,
+    caller,
+    captured,
+    local_antom,
+    named,
+    settings,
+    shop_on,
+    trust_one_authority,
+)
 
 CREATED = ("SESSION_CREATED", "AWAITING_BUYER", "API")
 AUTHORIZED = ("PAYMENT_AUTHORIZED", "AUTHORIZED", "NOTIFICATION")
 CAPTURED = ("CAPTURE_SUCCEEDED", "SUCCEEDED", "NOTIFICATION")
+
+
+@pytest.fixture(autouse=True)
+def _one_authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust_one_authority(monkeypatch, tmp_path)
 
 
 @pytest.fixture

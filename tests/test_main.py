@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,49 +186,48 @@ def test_what_a_command_returns_is_the_exit_code(
     assert typed(command).code == 1
 
 
-@pytest.fixture
-def signal_handling() -> Iterator[Callable[[int, Any], None]]:
-    """Sets how signals are taken, until the test ends."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield signal.signal
-    for number, handling in before.items():
-        signal.signal(number, handling)
+SIGNALLED = """
+import asyncio, os, signal, sys
+from antom_payments import __main__ as command_line
+
+number = int(sys.argv[1])
+# Whatever the shell that runs the tests has set.
+usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+signal.signal(number, signal.SIG_IGN if "ignored" in sys.argv else usual)
+
+async def work():
+    try:
+        os.kill(os.getpid(), number)
+        if "ignored" not in sys.argv:
+            await asyncio.Event().wait()
+    finally:
+        print("cleaned up")
+    print("went on")
+    return 0
+
+command_line._run(work())
+"""
+
+
+def _signalled(number: signal.Signals, *arguments: str) -> str:
+    """What a process of its own prints that gets the signal while a command works."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(int(number)), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return ended.stdout
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_a_normal_end_after_the_cleaning_up(
-    signal_handling: Callable[[int, Any], None], number: int
-) -> None:
-    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    signal_handling(number, usual)  # whatever the shell that runs the tests has set
-    cleaned_up = []
-
-    async def work() -> int:
-        try:
-            os.kill(os.getpid(), number)
-            await asyncio.Event().wait()
-        finally:
-            cleaned_up.append(True)
-        return 1
-
-    command_line._run(work())
-    assert cleaned_up
+def test_a_signal_is_a_normal_end_after_the_cleaning_up(number: signal.Signals) -> None:
+    assert _signalled(number).split("\n") == ["cleaned up", ""]
 
 
-def test_under_nohup_a_closed_terminal_ends_nothing(
-    signal_handling: Callable[[int, Any], None],
-) -> None:
-    signal_handling(signal.SIGHUP, signal.SIG_IGN)
-    ended = []
-
-    async def work() -> int:
-        os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.sleep(0)
-        ended.append(True)
-        return 0
-
-    command_line._run(work())
-    assert ended
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    assert _signalled(signal.SIGHUP, "ignored").split("\n") == ["cleaned up", "went on", ""]
 
 
 # Settings, keys and the schema

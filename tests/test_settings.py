@@ -65,6 +65,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("DATABASE_URL", "mysql://db/payments", "postgresql://user:password@host/database"),
         ("DATABASE_URL", "payments.db", "sqlite:///path/to/file.db"),
+        ("DATABASE_URL", "postgresql://u:p@db:port/payments", "postgresql://user:password@host"),
         ("DATABASE_POOL_SIZE", "0", "greater than 0"),
         ("DATABASE_STATEMENT_CACHE_SIZE", "-1", "greater than or equal to 0"),
         ("MERCHANT_ACCOUNT", "m" * 65, "at most 64 characters"),
@@ -120,6 +121,21 @@ def test_what_is_shown_holds_no_password(url: str, visible: str | None) -> None:
     assert "cr3t" not in f"{told} {chosen!r} {chosen}"
     if visible:
         assert told[PREFIX + "DATABASE_URL"] == visible
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/payments",
+        "postgresql+asyncpg://teller:a:b/c#d@db:5432/payments?ssl=require",
+        "postgresql://teller@[::1]/payments",
+        "postgresql://teller@[::1]:5432/payments",
+        "sqlite:///payments.db",
+        "sqlite:////var/lib/a:b/payments.db",
+    ],
+)
+def test_both_kinds_of_database_are_taken(url: str) -> None:
+    assert load(database_url=url).database_url.get_secret_value() == url
 
 
 def test_a_refused_database_url_is_not_quoted() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from antom_payments import settings as settings_module
@@ -34,6 +35,7 @@ from antom_payments.store import new_data_key
 from antom_payments.v1.payment_event_pb2 import EventSource, PaymentEvent, PaymentEventType
 from antom_payments.v1.payment_pb2 import Payment, PaymentState
 from antom_payments.v1.payment_service_pb2 import CreateSessionResponse
+from client.tls import Authority
 from emulator.world import serving
 from keys import golden_pair
 
@@ -47,6 +49,14 @@ QUICK = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff
 @cache
 def _antom_key() -> RSAPrivateKey:
     return load_private_key(golden_pair("antom").private, setting="test")
+
+
+def trust_one_authority(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let TLS contexts load one certificate: the system's hundred take longer than most tests."""
+    file = folder / "authority.pem"
+    file.write_bytes(Authority("127.0.0.1")._certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
 
 
 def key_files(folder: Path) -> dict[str, Any]:

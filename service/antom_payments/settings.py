@@ -166,8 +166,11 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_is_known(cls, value: SecretStr) -> SecretStr:
-        scheme, separator, _ = value.get_secret_value().partition("://")
-        if not separator or scheme.partition("+")[0] not in {"postgresql", "sqlite"}:
+        scheme, separator, rest = value.get_secret_value().partition("://")
+        address = rest.rpartition("@")[2].partition("/")[0]
+        port = address.rpartition("]")[2].partition(":")[2]
+        known = separator and scheme.partition("+")[0] in {"postgresql", "sqlite"}
+        if not known or (port and not port.isdecimal()):
             raise ValueError(
                 "expected postgresql://user:password@host/database or sqlite:///path/to/file.db"
             )

@@ -14,9 +14,9 @@ from grpc_api.processes import Process, running
 from grpc_api.world import LATEST, Following, connected
 
 NEVER_READING = 50
-WARM_UP = 12_000
+WARM_UP = 10_000
 """So many events fill the ring, and the buffers of those who do not read (about 4 MB each)."""
-EVENTS = 20_000
+EVENTS = 8_000
 GROWTH_KILOBYTES = 10_000
 
 
