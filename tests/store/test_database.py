@@ -24,6 +24,7 @@ from antom_payments.store import (
     new_data_key,
     open_store,
 )
+from antom_payments.store.database import Database
 from antom_payments.store.log import LOG_LOCK
 from antom_payments.store.tables import metadata
 from clock import FrozenClock
@@ -318,3 +319,18 @@ async def test_a_store_that_is_opened_and_left_by_an_error_closes_its_connection
         async with open_store(database_url, cipher=cipher, now=clock.now) as store:
             await confirmed(store)
             raise LookupError
+
+
+# The URL
+
+
+async def test_libpqs_word_for_tls_is_understood() -> None:
+    database = Database("postgresql://user:secret@db.example/payments?sslmode=verify-full")
+    assert dict(database.engine.url.query) == {"ssl": "verify-full"}
+    await database.dispose()
+
+
+def test_a_parameter_that_the_driver_does_not_know_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="found channel_binding") as refused:
+        Database("postgresql://user:secret@db.example/payments?channel_binding=require")
+    assert "secret" not in str(refused.value)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
-from sqlalchemy import Connection, NullPool, Pool, event, exc, make_url, text
+from sqlalchemy import URL, Connection, NullPool, Pool, event, exc, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from antom_payments import telemetry
@@ -194,7 +194,7 @@ def _create_engine(url: str, pool: PoolOptions, poolclass: type[Pool] | None = N
         )
     sizes: dict[str, Any] = {"poolclass": poolclass} if poolclass else _pool_arguments(pool)
     engine = create_async_engine(
-        parsed.set(drivername="postgresql+asyncpg"),
+        _asyncpg_url(parsed),
         **sizes,
         hide_parameters=True,
         connect_args={
@@ -206,6 +206,18 @@ def _create_engine(url: str, pool: PoolOptions, poolclass: type[Pool] | None = N
     )
     event.listen(engine.sync_engine, "connect", _set_transaction_timeout)
     return engine
+
+
+def _asyncpg_url(url: URL) -> URL:
+    """``url`` for asyncpg, which calls libpq's `sslmode` `ssl`; refuses what it would not know."""
+    words = dict(url.query)
+    mode = words.pop("sslmode", None) or words.pop("ssl", None)
+    if words:
+        raise ConfigurationError(
+            "ANTOM_PAYMENTS_DATABASE_URL",
+            f"expected no other parameter than sslmode, found {', '.join(sorted(words))}",
+        )
+    return url.set(drivername="postgresql+asyncpg", query={"ssl": mode} if mode else {})
 
 
 def _pool_arguments(pool: PoolOptions) -> dict[str, Any]:
