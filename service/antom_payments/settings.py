@@ -190,6 +190,7 @@ def load(**overrides: object) -> Settings:
     Raises ConfigurationError for the first wrong one, naming the variable and what was expected.
     """
     try:
+        # Whatever is given is validated: values of a wrong type are what this is to refuse.
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False, include_context=False, include_url=False)[0]

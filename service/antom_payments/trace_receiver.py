@@ -82,6 +82,7 @@ async def receiving() -> AsyncIterator[tuple[TraceReceiver, str]]:
     """Receive spans while the block runs; the receiver, and the endpoint to send them to."""
     receiver = TraceReceiver()
     server = grpc.aio.server()
+    # Generated code without annotations.
     collector_grpc.add_TraceServiceServicer_to_server(receiver, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

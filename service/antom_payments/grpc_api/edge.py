@@ -110,7 +110,8 @@ class _Call:
     def succeed(self) -> None:
         """The response is on its way; the slot is free once it is out, so that a drain waits."""
         tracing.record_duration(self._method, "OK", self._started)
-        self._context.add_done_callback(self._gone)  # type: ignore[arg-type]  # stubs want a class
+        # The stubs want an instance of a class of theirs; gRPC calls whatever is callable.
+        self._context.add_done_callback(self._gone)  # type: ignore[arg-type]
 
     async def fail(self, error: BaseException) -> NoReturn:
         """Answer ``error``, or leave quietly when nobody waits for an answer."""

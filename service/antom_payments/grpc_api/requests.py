@@ -85,10 +85,11 @@ class _Faults:
         if not message.HasField(name):
             return None
         try:
-            return getattr(message, name).ToDatetime(tzinfo=UTC)  # type: ignore[no-any-return]
+            time: datetime = getattr(message, name).ToDatetime(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.add(field, "must be a time from year 1 to 9999, with nanos from 0 to 999,999,999")
             return None
+        return time
 
     def conclude(self) -> None:
         """Raise InvalidRequest when something was wrong."""

@@ -87,7 +87,8 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
             cursor = await self._event_stream.cursor_after(payment.last_sequence)
         return pb.GetPaymentResponse(payment=convert.payment_to_proto(payment), cursor=cursor)
 
-    async def StreamPaymentEvents(  # type: ignore[override]  # noqa: N802 - writes, yields nothing
+    # The generated stub wants an iterator of messages; this coroutine writes ready bytes itself.
+    async def StreamPaymentEvents(  # type: ignore[override]  # noqa: N802 - the contract's name
         self, request: pb.StreamPaymentEventsRequest, context: Context
     ) -> NoReturn:
         """Follow payment events; see the contract.

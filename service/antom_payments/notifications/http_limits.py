@@ -102,6 +102,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     # Connection
 
+    # As uvicorn's own method narrows it: TCP gives a Transport, asyncio's protocol says less.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection if there is room for it."""
         super().connection_made(transport)

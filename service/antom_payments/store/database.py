@@ -230,7 +230,7 @@ def _pool_arguments(pool: PoolOptions) -> dict[str, Any]:
     }
 
 
-def _set_transaction_timeout(connection: Any, record: Any) -> None:  # noqa: ARG001
+def _set_transaction_timeout(connection: Any, record: Any) -> None:  # noqa: ARG001 - an event's
     """Bound whole transactions where the server can (PostgreSQL 17 and newer).
 
     On the driver's own connection: in the transaction that SQLAlchemy has open here, the setting
@@ -262,7 +262,7 @@ def _create_sqlite(path: str, pool: PoolOptions) -> AsyncEngine:
     return engine
 
 
-def _set_sqlite_pragmas(connection: Any, record: Any) -> None:  # noqa: ARG001
+def _set_sqlite_pragmas(connection: Any, record: Any) -> None:  # noqa: ARG001 - an event's
     cursor = connection.cursor()
     for pragma in (
         "journal_mode = WAL",
