@@ -1,0 +1,156 @@
+"""What Antom refuses, and what it leaves unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from antom_payments.errors import (
+    AntomRefused,
+    AntomUnavailable,
+    AntomUntrusted,
+    NewPaymentRequestIdNeeded,
+    OutcomeUnknown,
+)
+from antom_payments.payment import EventType, PaymentState, Source
+from antom_payments.service import (
+    SessionAnswer,
+)
+from scripted_antom import (
+    INQUIRY,
+    NOT_SUBMITTED,
+    SESSION,
+    antom_client,
+    cut,
+    inquired,
+    refused,
+    scripted_antom,
+    session,
+    unknown,
+)
+from stored import whole_log
+from use_cases.till import (
+    Till,
+)
+
+
+async def test_a_refusal_fails_the_payment_and_later_calls_get_it_without_a_session(
+    till: Till,
+) -> None:
+    till.antom.will(SESSION, refused("PARAM_ILLEGAL"))
+    with pytest.raises(AntomRefused) as refusal:
+        await till.create()
+    assert refusal.value.result_code == "PARAM_ILLEGAL"
+    [told] = await whole_log(till.store)
+    assert (told.type, told.source) == (EventType.SESSION_REFUSED, Source.API)
+    assert told.payment.state is PaymentState.FAILED
+    assert told.payment.result_code == "PARAM_ILLEGAL"
+    again = await till.create()
+    assert again == SessionAnswer(told.payment, None)
+    assert till.antom.operations == [SESSION]
+
+
+async def test_a_refusal_after_an_unknown_outcome_counts_when_inquiry_agrees(till: Till) -> None:
+    till.antom.will(SESSION, cut, refused())
+    till.antom.will(INQUIRY, NOT_SUBMITTED)
+    with pytest.raises(AntomRefused):
+        await till.create()
+    assert till.antom.operations == [SESSION, SESSION, INQUIRY]
+    assert (await till.read()).state is PaymentState.FAILED
+
+
+async def test_a_refusal_on_a_later_call_counts_when_inquiry_agrees(till: Till) -> None:
+    till.antom.will(SESSION, unknown())
+    with pytest.raises(OutcomeUnknown):
+        await till.create()
+    till.antom.forget()
+    till.antom.will(SESSION, refused())
+    till.antom.will(INQUIRY, NOT_SUBMITTED)
+    with pytest.raises(AntomRefused):
+        await till.create()
+    assert till.antom.operations == [SESSION, INQUIRY]
+    assert await till.news() == [EventType.SESSION_REFUSED]
+
+
+async def test_a_refusal_of_a_payment_that_antom_has_is_only_about_the_repetition(
+    till: Till,
+) -> None:
+    till.antom.will(SESSION, cut, refused())
+    till.antom.will(INQUIRY, inquired("PROCESSING"))
+    answer = await till.create()
+    assert answer.session is None
+    assert answer.payment.state is PaymentState.PROCESSING
+    assert await till.news() == [EventType.PAYMENT_PROCESSING]
+    till.antom.will(SESSION, session())
+    assert (await till.create()).session
+
+
+async def test_a_status_that_nobody_knows_yet_is_no_proof_of_a_refusal(till: Till) -> None:
+    till.antom.will(SESSION, cut, refused())
+    till.antom.will(INQUIRY, inquired("INVENTED_TOMORROW"))
+    answer = await till.create()
+    assert answer.payment.state is PaymentState.CREATING
+    assert await till.news() == []
+
+
+async def test_a_refusal_that_cannot_be_checked_leaves_the_outcome_unknown(till: Till) -> None:
+    till.antom.will(SESSION, cut, refused("PARAM_ILLEGAL"), session())
+    till.antom.will(INQUIRY, unknown())
+    with pytest.raises(OutcomeUnknown) as doubt:
+        await till.create()
+    assert doubt.value.result_code == "PARAM_ILLEGAL"
+    assert (await till.read()).state is PaymentState.CREATING
+    assert (await till.create()).session
+
+
+async def test_an_unknown_outcome_can_be_repeated_at_once(till: Till) -> None:
+    till.antom.will(SESSION, unknown())
+    with pytest.raises(OutcomeUnknown):
+        await till.create()
+    assert len(till.antom.asked) > 1
+    assert (await till.read()).state is PaymentState.CREATING
+    till.antom.will(SESSION, session())
+    assert (await till.create()).session
+
+
+async def test_when_nothing_was_sent_the_call_can_be_repeated_at_once(
+    till: Till, till_on: Callable[..., Till]
+) -> None:
+    async with scripted_antom() as gone:
+        origin = gone.origin
+    async with antom_client(origin) as nowhere:
+        with pytest.raises(AntomUnavailable):
+            await till_on(till.store, nowhere).create()
+    assert (await till.read()).state is PaymentState.CREATING
+    till.antom.will(SESSION, session())
+    assert (await till.create()).session
+
+
+async def test_an_answer_that_is_not_antoms_concludes_nothing(sqlite_till: Till) -> None:
+    sqlite_till.antom.will(SESSION, session("forged", signed=False), session())
+    with pytest.raises(AntomUntrusted):
+        await sqlite_till.create()
+    answer = await sqlite_till.create()
+    assert answer.session
+    assert answer.session.payment_session_id == "session-1"
+
+
+async def test_an_id_that_antom_used_up_is_told_and_the_payment_stays_open(till: Till) -> None:
+    till.antom.will(SESSION, refused("ORDER_IS_CLOSED"))
+    till.antom.will(INQUIRY, NOT_SUBMITTED)
+    for _ in range(2):
+        with pytest.raises(NewPaymentRequestIdNeeded):
+            await till.create()
+    assert till.antom.operations == [SESSION, SESSION, INQUIRY]
+    assert (await till.read()).state is PaymentState.CREATING
+    assert await till.news() == []
+
+
+async def test_an_id_whose_order_is_over_gets_the_payment_as_it_ended(till: Till) -> None:
+    till.antom.will(SESSION, cut, refused("ORDER_IS_CLOSED"))
+    till.antom.will(INQUIRY, inquired("FAIL", paymentResultCode="ORDER_IS_CLOSED"))
+    answer = await till.create()
+    assert answer.session is None
+    assert answer.payment.state is PaymentState.FAILED
+    assert answer.payment.result_code == "ORDER_IS_CLOSED"
