@@ -100,3 +100,9 @@ async def execute(store: PaymentStore, statement: str, **values: Any) -> None:
 def told_kinds(events: list[PaymentEvent]) -> list[tuple[str, str]]:
     """Which news of which payment, without order."""
     return sorted((event.payment.payment_request_id, event.type.value) for event in events)
+
+
+async def the_payment(store: PaymentStore) -> Payment:
+    payment = await store.payment("default", payment_request_id="order-1-attempt-1")
+    assert payment is not None
+    return payment
