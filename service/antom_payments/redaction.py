@@ -80,12 +80,13 @@ def _end_of_card_number(groups: list[re.Match[str]], first: int) -> int | None:
         digits += groups[last][0]
         if len(digits) > 19 or len(groups[last][0]) < 3:
             return None
-        if len(digits) >= 13 and digits[0] not in "01" and _passes_luhn(digits):
+        if len(digits) >= 13 and digits[0] not in "01" and passes_luhn(digits):
             return last
     return None
 
 
-def _passes_luhn(text: str) -> bool:
+def passes_luhn(text: str) -> bool:
+    """Whether the digits of ``text`` end in the right check digit (ISO/IEC 7812-1)."""
     digits = [int(char) for char in text]
     doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

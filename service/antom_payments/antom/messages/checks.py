@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from antom_payments.errors import FieldViolation, InvalidRequest
 from antom_payments.money import Money, fault_in
+from antom_payments.redaction import passes_luhn
 
 MAX_VIOLATIONS = 20
 """More than a person reads at once; keeps the error's details small."""
@@ -113,7 +114,7 @@ class Checks:
 def is_card_number(text: str) -> bool:
     """Whether ``text`` is 13 to 19 digits, grouped or not, that pass Luhn (ISO/IEC 7812-1)."""
     digits = text.replace(" ", "").replace("-", "").strip()
-    return digits.isdecimal() and 13 <= len(digits) <= 19 and _passes_luhn(digits)
+    return digits.isdecimal() and 13 <= len(digits) <= 19 and passes_luhn(digits)
 
 
 def holds_card_number(text: str) -> bool:
@@ -129,15 +130,9 @@ def holds_card_number(text: str) -> bool:
             if len(digits) > 19 or text[end : following.start()] not in _SEPARATORS:
                 break
             end = following.end()
-            if len(digits) >= 13 and _CARD_NUMBER.match(digits) and _passes_luhn(digits):
+            if len(digits) >= 13 and _CARD_NUMBER.match(digits) and passes_luhn(digits):
                 return True
     return False
-
-
-def _passes_luhn(digits: str) -> bool:
-    values = [int(digit) for digit in digits]
-    doubled = [2 * value - 9 * (value > 4) for value in values[-2::-2]]
-    return (sum(values[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def _is_absolute_url(value: str) -> bool:
