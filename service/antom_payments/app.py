@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from antom_payments import telemetry
@@ -74,16 +72,6 @@ class EmulatorFiles:
     client_id: str
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
-
-
-class _Announcing(uvicorn.Server):
-    """Says where it listens, once it does."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for server in self.servers:
-            host, port = server.sockets[0].getsockname()[:2]
-            _log.info("emulator_serving", host=host, port=port)
 
 
 @contextlib.asynccontextmanager
@@ -210,10 +198,15 @@ async def emulate(
         private_key_file=files.tls_private_key,
     )
     close_telemetry = telemetry.configure(service_name="antom-emulator", log_format="console")
-    # uvicorn raises the signals that end it again, when it has ended: ours take them.
-    _stop_signal()
+    stop = _stop_signal()
     try:
-        await _Announcing(config).serve()
+        async with serving(config, host=host, port=port) as chosen:
+            _log.info("emulator_serving", host=host, port=chosen)
+            await stop.wait()
+    except OSError as error:
+        raise ConfigurationError(
+            "--address", f"{address} cannot be used: {error.strerror}"
+        ) from None
     finally:
         close_telemetry()
 

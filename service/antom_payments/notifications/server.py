@@ -46,7 +46,7 @@ def uvicorn_config(
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handlers: whoever runs it says when it stops."""
 
-    def __init__(self, config: HttpConfig) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
 
@@ -60,7 +60,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(config: HttpConfig, *, host: str, port: int) -> AsyncIterator[int]:
+async def serving(config: uvicorn.Config, *, host: str, port: int) -> AsyncIterator[int]:
     """Serve while the block runs; yields the port, which the system chooses when ``port`` is 0.
 
     Leaving the block closes the listener and idle connections, answers what is under way, and
