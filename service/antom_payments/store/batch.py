@@ -156,7 +156,7 @@ class Batch:
             return Verdict(outcome, known, key)
         if key is not None:
             payment = self.payments[key]
-            self.payments[key] = replace(payment, inquiry_wanted=True, update_time=now)
+            self.payments[key] = replace(payment, inquiry_wanted=True)
             self.changed.add(key)
         return Verdict(AppliedOutcome.CONFLICT, known, key)
 

@@ -60,10 +60,11 @@ async def apply_members(
 ) -> list[Applied]:
     """Apply ``members`` in the open transaction; one answer for each, in order."""
     batch = Batch()
-    members = await _with_kept_ids(connection, members)
     told = [member.fact for member in members if member.fact is not None]
     if told:
         await _read(connection, batch, told)
+    # Under the locks: bytes that another transaction stores with their fact are seen here.
+    members = await _with_kept_ids(connection, members)
     verdicts = [batch.tell(member, now()) for member in members]
     await _write_facts(connection, batch)
     await _write_notifications(connection, members, verdicts, cipher)
