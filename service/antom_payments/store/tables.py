@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     Index,
     Integer,
     LargeBinary,
@@ -95,7 +96,38 @@ payments = Table(
     Column("lease_until_time", UtcTime),
     UniqueConstraint("merchant_account", "payment_id"),
     Index(None, "merchant_account", "reference_order_id", "create_time"),
+    Index(None, "merchant_account", "state", "create_time"),
     Index(None, "last_sequence"),
+)
+
+inquiries = Table(
+    "inquiries",
+    metadata,
+    # A row for whatever Antom is still to be asked about, and none for the rest.
+    Column("merchant_account", String(64), primary_key=True),
+    # PAYMENT, by the merchant's id; ORPHAN, by Antom's: news of a payment that is not ours (yet).
+    Column("kind", String(16), primary_key=True),
+    Column("subject_id", String(64), primary_key=True),
+    # Which cadence it follows, how many inquiries it had in it, and since when.
+    Column("phase", String(16), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("since_time", UtcTime, nullable=False),
+    # Lower goes first under the merchant's rate.
+    Column("priority", Integer, nullable=False),
+    Column("due_time", UtcTime, nullable=False),
+    # Who asks Antom now, and until when.
+    Column("lease_token", String(36)),
+    Column("lease_until_time", UtcTime),
+    Index(None, "merchant_account", "priority", "due_time"),
+)
+
+inquiry_rates = Table(
+    "inquiry_rates",
+    metadata,
+    # A token bucket for each merchant, which all replicas draw from.
+    Column("merchant_account", String(64), primary_key=True),
+    Column("tokens", Float, nullable=False),
+    Column("update_time", UtcTime, nullable=False),
 )
 
 private_data = Table(
@@ -154,6 +186,11 @@ notifications = Table(
     Column("event_id", String(36)),
     # How often the same bytes came again.
     Column("copies", Integer, nullable=False),
+    # The fact that it tells, when it was understood: what an inquiry must confirm.
+    Column("fact_kind", String(16)),
+    Column("fact_id", String(64)),
+    Column("fact_outcome", String(16)),
+    Column("payment_id", String(64)),
     UniqueConstraint("merchant_account", "body_sha256"),
     Index(None, "outcome", "received_time"),
 )
@@ -174,6 +211,21 @@ events = Table(
     UniqueConstraint("merchant_account", "payment_request_id", "payment_version"),
     Index(None, "merchant_account", "sequence"),
     Index(None, "payment_request_id", "merchant_account", "sequence"),
+)
+
+audit_records = Table(
+    "audit_records",
+    metadata,
+    # What operators did by command, written in the transaction that does it.
+    Column("audit_id", String(36), primary_key=True),
+    Column("record_time", UtcTime, nullable=False, index=True),
+    Column("actor", String(128), nullable=False),
+    # The command, as in `quarantine discard`.
+    Column("action", String(64), nullable=False),
+    Column("merchant_account", String(64), nullable=False),
+    # Ids only, no personal data: what it was done to, and with which words.
+    Column("subject_id", String(64), nullable=False),
+    Column("detail", JSON, nullable=False),
 )
 
 log_identity = Table(
