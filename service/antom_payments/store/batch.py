@@ -93,11 +93,22 @@ class Batch:
     facts: dict[Identity, KnownFact] = field(default_factory=dict)
     payments: dict[PaymentKey, Payment] = field(default_factory=dict)
     by_payment_id: dict[PaymentKey, PaymentKey] = field(default_factory=dict)
+    found: dict[PaymentKey, Payment] = field(default_factory=dict)
+    """The payments as they were read."""
     changed: set[PaymentKey] = field(default_factory=set)
     drafts: list[PaymentEvent] = field(default_factory=list)
 
-    def add_payment(self, payment: Payment) -> None:
+    def find_payment(self, payment: Payment) -> None:
         """Know a payment that was read under its lock."""
+        self.found[payment.merchant_account, payment.payment_request_id] = payment
+        self.add_payment(payment)
+
+    def changes(self) -> list[tuple[Payment, Payment]]:
+        """The payments that change, before and after."""
+        return [(self.found[key], self.payments[key]) for key in sorted(self.changed)]
+
+    def add_payment(self, payment: Payment) -> None:
+        """Know a payment as it stands after what was told."""
         key = (payment.merchant_account, payment.payment_request_id)
         self.payments[key] = payment
         if payment.payment_id:

@@ -32,6 +32,7 @@ from antom_payments.store.batch import (
     Verdict,
 )
 from antom_payments.store.database import lock_transaction
+from antom_payments.store.inquiries import Inquiries
 from antom_payments.store.log import append
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.rows import (
@@ -57,6 +58,7 @@ async def apply_members(
     *,
     cipher: DataCipher,
     now: Callable[[], datetime],
+    inquiries: Inquiries,
 ) -> list[Applied]:
     """Apply ``members`` in the open transaction; one answer for each, in order."""
     batch = Batch()
@@ -68,6 +70,7 @@ async def apply_members(
     verdicts = [batch.tell(member, now()) for member in members]
     await _write_facts(connection, batch)
     await _write_notifications(connection, members, verdicts, cipher)
+    await inquiries.follow(connection, batch.changes())
     appended = await _append(connection, batch, now)
     return await _answers(connection, batch, verdicts, appended)
 
@@ -126,7 +129,7 @@ async def _read(connection: AsyncConnection, batch: Batch, told: Sequence[Fact])
         select(payments).where(wanted).order_by(*_columns(payments, _PAYMENT_KEY)).with_for_update()
     )
     for row in rows.mappings():
-        batch.add_payment(payment_from_row(row))
+        batch.find_payment(payment_from_row(row))
     await _read_facts(connection, batch, told, ids)
 
 

@@ -9,12 +9,21 @@ from datetime import datetime
 
 from sqlalchemy import delete, select, text
 
+from antom_payments.cadence import Cadence
 from antom_payments.payment import Payment
 from antom_payments.session import Session
 from antom_payments.store.batch import Applied, Member
 from antom_payments.store.database import Database, PoolOptions, in_our_words
 from antom_payments.store.facts import apply_members
 from antom_payments.store.hints import Hints
+from antom_payments.store.inquiries import Inquiries
+from antom_payments.store.inquiry_leases import (
+    InquiryClaim,
+    InquiryLeases,
+    Rate,
+    most_overdue,
+    open_by_phase,
+)
 from antom_payments.store.log import EventLog, read_identity
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.rows import payment_from_row
@@ -38,13 +47,18 @@ class PaymentStore:
         *,
         cipher: DataCipher,
         now: Callable[[], datetime],
+        cadence: Cadence,
     ) -> None:
         self.log = log
+        self.cadence = cadence
+        """How often Antom is asked about what is stored here."""
         self._hints = hints
         self._database = database
         self._cipher = cipher
         self._now = now
-        self._sessions = Sessions(cipher, now)
+        self._inquiries = Inquiries(cadence, now)
+        self._leases = InquiryLeases(cadence, now)
+        self._sessions = Sessions(cipher, now, self._inquiries)
 
     async def payment(
         self,
@@ -118,11 +132,55 @@ class PaymentStore:
         """
         answers = await self._database.write(
             lambda connection: apply_members(
-                connection, members, cipher=self._cipher, now=self._now
+                connection,
+                members,
+                cipher=self._cipher,
+                now=self._now,
+                inquiries=self._inquiries,
             )
         )
         self._tell_readers()
         return answers
+
+    async def claim_inquiries(
+        self, merchant_account: str, *, limit: int, rate: Rate, lease_seconds: float
+    ) -> list[InquiryClaim]:
+        """Take inquiries that are due, under a lease; give each back by `settle_inquiry`."""
+        return await self._database.write(
+            lambda connection: self._leases.claim(
+                connection, merchant_account, limit=limit, rate=rate, lease_seconds=lease_seconds
+            )
+        )
+
+    async def settle_inquiry(
+        self, claim: InquiryClaim, *, retry_seconds: float | None = None
+    ) -> None:
+        """Give a claim back once its answer is stored; with ``retry_seconds``, without an answer.
+
+        When Antom is asked next follows from the payment as it stands by now.
+        """
+        await self._database.write(
+            lambda connection: self._leases.settle(connection, claim, retry_seconds=retry_seconds)
+        )
+
+    async def hasten_inquiry(self, payment: Payment) -> None:
+        """Ask about an open payment again soon: somebody waits for its news."""
+        await self._database.write(lambda connection: self._inquiries.hasten(connection, payment))
+
+    async def adopt_missing_inquiries(self, *, limit: int = 500) -> int:
+        """Begin inquiries about what is open and not asked about; how many were begun."""
+        return await self._database.write(
+            lambda connection: self._inquiries.adopt_missing(connection, limit=limit)
+        )
+
+    async def has_due_inquiry(self) -> datetime | None:
+        """Since when the inquiry that waits longest has been due; None when none is."""
+        now = self._now()
+        return await self._database.read(lambda connection: most_overdue(connection, now))
+
+    async def inquiries_by_phase(self) -> dict[str, int]:
+        """How many inquiries are to come, by phase."""
+        return await self._database.read(open_by_phase)
 
     async def erase_expired(self) -> int:
         """Erase the private data whose time is over; how many payments' it was."""
@@ -147,6 +205,7 @@ async def open_store(
     cipher: DataCipher,
     now: Callable[[], datetime],
     pool: PoolOptions | None = None,
+    cadence: Cadence | None = None,
     listens: bool = False,
 ) -> AsyncIterator[PaymentStore]:
     """Open the store on a migrated database.
@@ -166,6 +225,8 @@ async def open_store(
         log = EventLog(database, log_id, cursor_key)
         hints = Hints(database)
         async with hints.running(log.hint if listens else None):
-            yield PaymentStore(database, log, hints, cipher=cipher, now=now)
+            yield PaymentStore(
+                database, log, hints, cipher=cipher, now=now, cadence=cadence or Cadence()
+            )
     finally:
         await database.dispose()

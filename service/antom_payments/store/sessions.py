@@ -28,6 +28,7 @@ from antom_payments.payment import (
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.session import Session
 from antom_payments.store.facts import save_payments
+from antom_payments.store.inquiries import Inquiries
 from antom_payments.store.log import append
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.rows import payment_from_row, payment_to_row
@@ -57,9 +58,12 @@ class SessionClaim:
 class Sessions:
     """Session steps, each within the caller's transaction."""
 
-    def __init__(self, cipher: DataCipher, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cipher: DataCipher, now: Callable[[], datetime], inquiries: Inquiries
+    ) -> None:
         self._cipher = cipher
         self._now = now
+        self._inquiries = inquiries
 
     async def begin(
         self,
@@ -83,6 +87,7 @@ class Sessions:
         )
         if inserted.rowcount:
             await self._keep_request(connection, intent, request)
+            await self._inquiries.follow(connection, [(None, intent)])
             return SessionClaim(intent, lease_token=lease_token, request=request)
         row = await self._locked(connection, intent.merchant_account, intent.payment_request_id)
         payment = payment_from_row(row)
@@ -142,7 +147,8 @@ class Sessions:
                 erase_time=expiry + _PRIVATE_DATA_GRACE,
             )
         )
-        return await self._tell(connection, with_session(payment, expiry, now), mine=mine)
+        decision = with_session(payment, expiry, now)
+        return await self._tell(connection, payment, decision, mine=mine)
 
     async def refuse(
         self, connection: AsyncConnection, claim: SessionClaim, result_code: str
@@ -154,7 +160,7 @@ class Sessions:
             # Without the lease somebody else may have a session by now: nothing is concluded.
             await self._release(connection, payment, mine=mine)
             return payment, []
-        return await self._tell(connection, decision, mine=mine)
+        return await self._tell(connection, payment, decision, mine=mine)
 
     async def release(self, connection: AsyncConnection, claim: SessionClaim) -> None:
         """Give the lease back: nobody is asking Antom any more."""
@@ -162,10 +168,11 @@ class Sessions:
         await self._release(connection, payment, mine=mine)
 
     async def _tell(
-        self, connection: AsyncConnection, decision: Decision, *, mine: bool
+        self, connection: AsyncConnection, before: Payment, decision: Decision, *, mine: bool
     ) -> tuple[Payment, list[PaymentEvent]]:
         """Save the payment and append the event of a step of this API."""
         await self._release(connection, decision.payment, mine=mine)
+        await self._inquiries.follow(connection, [(before, decision.payment)])
         draft = PaymentEvent(
             event_id=str(uuid.uuid4()),
             type=decision.type,

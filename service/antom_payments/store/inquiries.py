@@ -1,0 +1,209 @@
+"""Inquiries to come: what Antom is still to be asked about, when, and who does it.
+
+A row is written in the transaction that changes its payment, so that nothing stays open and
+unexamined after a crash. Replicas share the work by leases: a lease that is over is anybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import delete, exists, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from antom_payments.cadence import Cadence, Phase, Priority, priority_of
+from antom_payments.payment import Payment, PaymentState
+from antom_payments.store.rows import payment_from_row
+from antom_payments.store.tables import facts, inquiries, payments
+
+PaymentKey = tuple[str, str]
+
+KEY = ("merchant_account", "kind", "subject_id")
+
+
+class Subject(StrEnum):
+    """What an inquiry is about."""
+
+    PAYMENT = "PAYMENT"
+    """One of ours, by its `payment_request_id`."""
+    ORPHAN = "ORPHAN"
+    """News of a payment that nobody knows here, by Antom's `payment_id`."""
+
+
+class Inquiries:
+    """Steps of inquiries, each within the caller's transaction."""
+
+    def __init__(self, cadence: Cadence, now: Callable[[], datetime]) -> None:
+        self.cadence = cadence
+        self._now = now
+
+    async def follow(
+        self, connection: AsyncConnection, changes: Iterable[tuple[Payment | None, Payment]]
+    ) -> None:
+        """Let payments that changed follow the cadence of their new phase.
+
+        ``changes`` are payments before and after, under their locks. Nothing is written for one
+        whose phase stays the same: it keeps its pace.
+        """
+        now = self._now()
+        over: list[PaymentKey] = []
+        begun: list[dict[str, Any]] = []
+        for before, after in changes:
+            phase = self.cadence.phase(after, now)
+            is_new = after.inquiry_wanted and not (before and before.inquiry_wanted)
+            if before and not is_new and self.cadence.phase(before, now) is phase:
+                continue
+            if phase is None:
+                over.append((after.merchant_account, after.payment_request_id))
+            else:
+                begun.append(self._begun(after, phase, now))
+        if over:
+            await connection.execute(
+                delete(inquiries).where(
+                    inquiries.c.kind == Subject.PAYMENT,
+                    tuple_(inquiries.c.merchant_account, inquiries.c.subject_id).in_(sorted(over)),
+                )
+            )
+        await _upsert(connection, begun)
+
+    async def want(
+        self, connection: AsyncConnection, wanted: Iterable[tuple[Subject, str, str]]
+    ) -> None:
+        """Have these asked about at once: (subject, `merchant_account`, id)."""
+        now = self._now()
+        rows = []
+        for subject, merchant_account, subject_id in sorted(set(wanted)):
+            phase = Phase.ORPHAN if subject is Subject.ORPHAN else Phase.PRESSING
+            rows.append(_row(merchant_account, subject, subject_id, phase, due=now, now=now))
+        await _upsert(connection, rows)
+
+    async def hasten(self, connection: AsyncConnection, payment: Payment) -> None:
+        """Ask again soon about a payment that somebody waits for, if it is asked about at all."""
+        now = self._now()
+        soon = self.cadence.due(payment, Phase.PRESSING, step=0, since=now, now=now)
+        await connection.execute(
+            update(inquiries)
+            .where(*_of_payment(payment), inquiries.c.due_time > soon)
+            .values(due_time=soon, priority=Priority.EVIDENCE)
+        )
+
+    async def adopt_missing(self, connection: AsyncConnection, *, limit: int) -> int:
+        """The net: payments and orphans that nothing asks about although something should.
+
+        Left by a version that did not know of inquiries yet, or by a restore of a part.
+        """
+        now = self._now()
+        asked = exists().where(
+            inquiries.c.merchant_account == payments.c.merchant_account,
+            inquiries.c.kind == Subject.PAYMENT,
+            inquiries.c.subject_id == payments.c.payment_request_id,
+        )
+        wanted = or_(payments.c.state.in_(_OPEN), payments.c.inquiry_wanted)
+        rows = await connection.execute(select(payments).where(wanted, ~asked).limit(limit))
+        found = [payment_from_row(row) for row in rows.mappings()]
+        begun = [
+            self._begun(payment, phase, now)
+            for payment in found
+            if (phase := self.cadence.phase(payment, now))
+        ]
+        await _insert(connection, begun)
+        orphans = await _orphans_without_inquiry(connection, limit)
+        await self.want(connection, ((Subject.ORPHAN, *orphan) for orphan in orphans))
+        return len(begun) + len(orphans)
+
+    def _begun(self, payment: Payment, phase: Phase, now: datetime) -> dict[str, Any]:
+        return _row(
+            payment.merchant_account,
+            Subject.PAYMENT,
+            payment.payment_request_id,
+            phase,
+            due=self.cadence.due(payment, phase, step=0, since=now, now=now),
+            now=now,
+        )
+
+
+_OPEN = (
+    PaymentState.CREATING,
+    PaymentState.AWAITING_BUYER,
+    PaymentState.PROCESSING,
+    PaymentState.AUTHORIZED,
+)
+
+
+def _row(
+    merchant_account: str,
+    subject: Subject,
+    subject_id: str,
+    phase: Phase,
+    *,
+    due: datetime,
+    now: datetime,
+) -> dict[str, Any]:
+    return {
+        "merchant_account": merchant_account,
+        "kind": subject,
+        "subject_id": subject_id,
+        "phase": phase,
+        "step": 0,
+        "since_time": now,
+        "priority": priority_of(phase),
+        "due_time": due,
+    }
+
+
+async def _upsert(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Begin a phase; whoever asks meanwhile keeps the lease, and settles into the new phase."""
+    if rows:
+        statement = _inserting(connection)
+        changed = ("phase", "step", "since_time", "priority", "due_time")
+        await connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=KEY, set_={name: statement.excluded[name] for name in changed}
+            ),
+            sorted(rows, key=_key),
+        )
+
+
+async def _insert(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Begin a phase, unless something asks already."""
+    if rows:
+        statement = _inserting(connection).on_conflict_do_nothing()
+        await connection.execute(statement, sorted(rows, key=_key))
+
+
+def _inserting(connection: AsyncConnection) -> Any:
+    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(inquiries)
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+async def _orphans_without_inquiry(
+    connection: AsyncConnection, limit: int
+) -> list[tuple[str, str]]:
+    asked = exists().where(
+        inquiries.c.merchant_account == facts.c.merchant_account,
+        inquiries.c.kind == Subject.ORPHAN,
+        inquiries.c.subject_id == facts.c.payment_id,
+    )
+    result = await connection.execute(
+        select(facts.c.merchant_account, facts.c.payment_id)
+        .where(facts.c.orphan_state == "WAITING", ~asked)
+        .distinct()
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in result]
+
+
+def _of_payment(payment: Payment) -> tuple[Any, ...]:
+    return (
+        inquiries.c.merchant_account == payment.merchant_account,
+        inquiries.c.kind == Subject.PAYMENT,
+        inquiries.c.subject_id == payment.payment_request_id,
+    )
