@@ -49,19 +49,39 @@ In the same process, drive `Emulator` without HTTP:
 """
 
 from antom_payments.emulator.app import emulator_app, server_config
-from antom_payments.emulator.buyer import BuyerAction, BuyerCannot, CaptureWish, Step
+from antom_payments.emulator.buyer import BuyerAction, CaptureWish, Step
+from antom_payments.emulator.dashboard import Cancellation, ManualCapture
 from antom_payments.emulator.emulator import Emulator
+from antom_payments.emulator.faults import (
+    AnswerFault,
+    AnswerFaultKind,
+    FaultPlan,
+    NotificationFault,
+    NotificationFaultKind,
+    charged_but_no_answer,
+)
+from antom_payments.emulator.ledger import NotPossible
 from antom_payments.emulator.options import BeforeSubmission, CaptureOrder, EmulatorOptions
+from antom_payments.emulator.results import Refused
 
 __all__ = [
+    "AnswerFault",
+    "AnswerFaultKind",
     "BeforeSubmission",
     "BuyerAction",
-    "BuyerCannot",
+    "Cancellation",
     "CaptureOrder",
     "CaptureWish",
     "Emulator",
     "EmulatorOptions",
+    "FaultPlan",
+    "ManualCapture",
+    "NotPossible",
+    "NotificationFault",
+    "NotificationFaultKind",
+    "Refused",
     "Step",
+    "charged_but_no_answer",
     "emulator_app",
     "server_config",
 ]

@@ -46,6 +46,8 @@ class Refused(Exception):
 SESSION_CREATED = Result("SUCCESS", "S", "success.")
 INQUIRY_ANSWERED = Result("SUCCESS", "S", "Success")
 PAID = Result("SUCCESS", "S", "success")
+CANCELLED = Result("SUCCESS", "S", "Success")
+"""The `paymentResultCode` of a cancelled payment, in the samples (antom-api 5.3)."""
 CAPTURED = Result("SUCCESS", "S", "success.")
 CAPTURE_IN_PROCESS = Result("PAYMENT_IN_PROCESS", "U", "payment in process")
 PAYMENT_IN_PROCESS = Result("PAYMENT_IN_PROCESS", "U", "The payment is being processed.")
@@ -60,6 +62,16 @@ MEDIA_TYPE_NOT_ACCEPTABLE = Result(
 PARAM_ILLEGAL = Result("PARAM_ILLEGAL", "F", "Illegal parameters.")
 ORDER_NOT_EXIST = Result("ORDER_NOT_EXIST", "F", "The order does not exist.")
 ORDER_IS_CLOSED = Result("ORDER_IS_CLOSED", "F", "The order is closed.")
+ORDER_IS_CANCELED = Result("ORDER_IS_CANCELED", "F", "The order is cancelled.")
+ORDER_STATUS_INVALID = Result("ORDER_STATUS_INVALID", "F", "The order's status is invalid.")
+CANCEL_WINDOW_EXCEED = Result("CANCEL_WINDOW_EXCEED", "F", "The cancel window is over.")
+PAYMENT_METHOD_NOT_SUPPORTED = Result(
+    "PAYMENT_METHOD_NOT_SUPPORTED", "F", "The payment method does not cancel what is paid."
+)
+UNKNOWN_EXCEPTION = Result("UNKNOWN_EXCEPTION", "U", "unknown exception")
+REQUEST_TRAFFIC_EXCEED_LIMIT = Result(
+    "REQUEST_TRAFFIC_EXCEED_LIMIT", "U", "The request traffic exceeds the limit."
+)
 REPEAT_REQ_INCONSISTENT = Result(
     "REPEAT_REQ_INCONSISTENT", "F", "Repeated requests are inconsistent."
 )
