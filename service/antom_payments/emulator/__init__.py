@@ -60,6 +60,7 @@ from antom_payments.emulator.faults import (
     NotificationFaultKind,
     charged_but_no_answer,
 )
+from antom_payments.emulator.files import EmulatorFiles
 from antom_payments.emulator.ledger import NotPossible
 from antom_payments.emulator.options import BeforeSubmission, CaptureOrder, EmulatorOptions
 from antom_payments.emulator.results import Refused
@@ -73,6 +74,7 @@ __all__ = [
     "CaptureOrder",
     "CaptureWish",
     "Emulator",
+    "EmulatorFiles",
     "EmulatorOptions",
     "FaultPlan",
     "ManualCapture",

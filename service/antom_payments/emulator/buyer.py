@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from antom_payments.emulator import messages, results
+from antom_payments.emulator.amounts import CAPTURES_THAT_FAIL, PAYMENTS_THAT_FAIL
 from antom_payments.emulator.captures import Captures
 from antom_payments.emulator.cards import DEFAULT_CARD, SANDBOX_CARDS, Card
 from antom_payments.emulator.delivery import Courier
@@ -22,9 +23,6 @@ from antom_payments.emulator.timeline import Timeline
 
 AUTHORIZATION_LIFETIME = timedelta(days=7)
 """How long an authorised card payment may be captured (antom-api 6.2)."""
-
-RISKY_VALUE = "11"
-"""The sandbox's magic amount: risk control refuses it (antom-api 7)."""
 
 
 class Step(StrEnum):
@@ -136,8 +134,8 @@ class Checkout:
             self._fail(payment, results.ORDER_IS_CLOSED)
 
     def _approve(self, payment: Payment, wish: CaptureWish) -> None:
-        if payment.amount.value == RISKY_VALUE:
-            self._fail(payment, PAYMENT_FAILURES["RISK_REJECT"])
+        if magic := PAYMENTS_THAT_FAIL.get(payment.amount.value):
+            self._fail(payment, magic)
         elif payment.card and not payment.card.approves:
             self._fail(payment, PAYMENT_FAILURES["DO_NOT_HONOR"])
         else:
@@ -168,6 +166,8 @@ class Checkout:
         capture = self._captures.begin(payment, payment.amount)
         code = wish.result_code or self._options.capture_result_code
         result = CAPTURE_FAILURES.get(code, results.CAPTURED)
+        if wish.result_code is None:
+            result = CAPTURES_THAT_FAIL.get(payment.amount.value, result)
         delay = self._options.capture_delay_seconds
         if wish.delay_seconds is not None:
             delay = wish.delay_seconds
