@@ -246,14 +246,21 @@ async def local_antom(**options: Any) -> AsyncIterator[tuple[Emulator, str]]:
 
 
 @contextlib.asynccontextmanager
-async def shop_on(database_url: str, folder: Path, **changes: Any) -> AsyncIterator[Shop]:
-    """Server, sidecar and Antom while the block runs, and a caller."""
+async def shop_on(
+    database_url: str, folder: Path, *, one_clock: bool = False, **changes: Any
+) -> AsyncIterator[Shop]:
+    """Server, sidecar and Antom while the block runs, and a caller.
+
+    With ``one_clock`` server and sidecar have Antom's time, so that news after hours of it is not
+    from their future. The database keeps its own.
+    """
     async with contextlib.AsyncExitStack() as parts:
         antom, antom_url = await parts.enter_async_context(local_antom())
         chosen = settings(folder, database_url=database_url, antom_url=antom_url, **changes)
-        _, port = await parts.enter_async_context(notification_receiver(chosen))
+        clock: dict[str, Any] = {"now": antom.timeline.now} if one_clock else {}
+        _, port = await parts.enter_async_context(notification_receiver(chosen, **clock))
         chosen = chosen.model_copy(update={"notify_url": f"http://127.0.0.1:{port}{PATH}"})
-        server = await parts.enter_async_context(grpc_server(chosen))
+        server = await parts.enter_async_context(grpc_server(chosen, **clock))
         payments = await parts.enter_async_context(caller(server.port))
         yield Shop(payments, antom, chosen, server.port)
 

@@ -39,6 +39,13 @@ Address = Annotated[str, typer.Option(help="host:port of the gRPC server.")]
 MerchantAccount = Annotated[
     str, typer.Option(help="Merchant account; not needed while only one is configured.")
 ]
+Seed = Annotated[int | None, typer.Option(help="Repeats ids and faults of an earlier run.")]
+FaultsFile = Annotated[
+    Path | None, typer.Option(help="JSON file with what goes wrong from the start.")
+]
+NextKeyFile = Annotated[
+    Path | None, typer.Option(help="File with the key that faults NEXT_KEY sign with.")
+]
 _SERVER = "127.0.0.1:50051"
 T = TypeVar("T")
 
@@ -127,15 +134,9 @@ def emulator(  # noqa: PLR0917 - typer's arguments are options by name
         Literal["PAYMENT_FIRST", "CAPTURE_FIRST", "SAME_INSTANT"],
         typer.Option(help="Which of the two card notifications leaves first."),
     ] = "PAYMENT_FIRST",
-    seed: Annotated[
-        int | None, typer.Option(help="Repeats ids and faults of an earlier run.")
-    ] = None,
-    faults: Annotated[
-        Path | None, typer.Option(help="JSON file with what goes wrong from the start.")
-    ] = None,
-    antom_next_private_key: Annotated[
-        Path | None, typer.Option(help="File with the key of the faults NEXT_KEY.")
-    ] = None,
+    seed: Seed = None,
+    faults: FaultsFile = None,
+    antom_next_private_key: NextKeyFile = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; serves TLS.")] = None,
     tls_private_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
 ) -> None:
