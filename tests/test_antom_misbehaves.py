@@ -52,15 +52,18 @@ async def test_a_charge_that_nobody_tells_of_is_found_by_asking(shop: Shop) -> N
     assert state(await shop.read(fresh=True)) == "SUCCEEDED"
 
 
-async def test_what_is_cancelled_in_antoms_dashboard_after_success_becomes_cancelled(
-    shop: Shop,
-) -> None:
-    await shop.create(payment_method_type="GCASH")
-    await shop.buyer(Step.APPROVE, later=0)
-    await shop.cancel_in_dashboard()
+async def test_what_is_cancelled_in_antoms_dashboard_becomes_cancelled(shop: Shop) -> None:
+    await shop.create("unpaid")
+    await shop.create("authorized", minor_units=660061)  # its automatic capture fails
+    await shop.create("paid", payment_method_type="GCASH")
+    for name in ("authorized", "paid"):
+        await shop.buyer(Step.APPROVE, name)
+    before = {"unpaid": "AWAITING_BUYER", "authorized": "AUTHORIZED", "paid": "SUCCEEDED"}
+    for name, stands in before.items():
+        await shop.cancel_in_dashboard(name)
 
-    assert state(await shop.read()) == "SUCCEEDED"
-    assert state(await shop.read(fresh=True)) == "CANCELLED"
+        assert state(await shop.read(name)) == stands
+        assert state(await shop.read(name, fresh=True)) == "CANCELLED"
 
 
 async def test_a_capture_in_the_dashboard_after_a_failed_one_takes_the_money(shop: Shop) -> None:
