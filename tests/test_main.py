@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer
 
@@ -160,12 +162,17 @@ def test_a_folder_that_cannot_be_made_is_told_in_words(typed: Typed, tmp_path: P
         ("--merchant-public-key", "KEYS/merchant_private_key.txt", "found a private one"),
         ("--client-id", "a b", "a client id has 1 to 64 letters"),
         ("--clock-scale", "-1", "clock_scale: must be a number of 0 or more"),
+        ("--antom-next-private-key", "KEYS/merchant_public_key.txt", "found a public one"),
+        ("--faults", "/nowhere", "error: /nowhere: cannot be read"),
+        ("--faults", "KEYS/merchant_public_key.txt", "error: --faults: "),
+        ("--faults", "KEYS/faults.json", "faults: NEXT_KEY needs"),
     ],
 )
 def test_what_the_emulator_cannot_start_with_is_named(
     typed: Typed, tmp_path: Path, option: str, value: str, expected: str
 ) -> None:
     write_key_pair(tmp_path, "merchant")
+    (tmp_path / "faults.json").write_text('{"answers": [{"fault": "NEXT_KEY"}]}')
     options = {
         "--antom-private-key": str(tmp_path / "merchant_private_key.txt"),
         "--merchant-public-key": str(tmp_path / "merchant_public_key.txt"),
@@ -336,10 +343,13 @@ async def test_what_serves_ends_on_a_signal_with_exit_code_0(tmp_path: Path) -> 
     chosen = as_environment(settings(tmp_path))
     (tmp_path / "antom").write_text(golden_pair("antom").private)
     (tmp_path / "merchant").write_text(golden_pair("merchant").public)
+    (tmp_path / "faults").write_text('{"notifications": [{"fault": "NEXT_KEY", "times": 1}]}')
     emulator = (
         *("emulator", "--address", "127.0.0.1:0", "--client-id", CLIENT_ID),
         *("--antom-private-key", str(tmp_path / "antom")),
         *("--merchant-public-key", str(tmp_path / "merchant")),
+        *("--antom-next-private-key", str(tmp_path / "antom")),
+        *("--seed", "7", "--faults", str(tmp_path / "faults")),
     )
     async with (
         running("serve", settings=chosen) as server,
@@ -353,7 +363,11 @@ async def test_what_serves_ends_on_a_signal_with_exit_code_0(tmp_path: Path) -> 
         hint = json.loads(sidecar.lines[0])
         assert hint["event"] == "setting_unknown"
         assert hint["meant"] == PREFIX + "DATA_KEY_FILE"
-        await antom.line_with("emulator_serving")
+        antom_port = re.search(r"port=.*?(\d+)", await antom.line_with("emulator_serving"))
+        assert antom_port
+        async with httpx.AsyncClient(trust_env=False) as http:
+            faults = await http.get(f"http://127.0.0.1:{antom_port[1]}/emulator/faults")
+        assert (faults.json()["seed"], len(faults.json()["notifications"])) == (7, 1)
         codes = await asyncio.gather(
             server.end(signal.SIGTERM), sidecar.end(signal.SIGINT), antom.end(signal.SIGTERM)
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from antom_payments import settings as settings_module
 from antom_payments.antom.signing import Signer, load_private_key, load_public_key
@@ -23,11 +23,17 @@ from antom_payments.client import PLAINTEXT, Backoff, Payments, connect
 from antom_payments.client.following import Start
 from antom_payments.client.terminal import SessionWish
 from antom_payments.emulator import (
+    AnswerFault,
     BuyerAction,
+    Cancellation,
     CaptureWish,
     Emulator,
     EmulatorOptions,
+    FaultPlan,
+    ManualCapture,
+    NotificationFault,
     Step,
+    charged_but_no_answer,
     server_config,
 )
 from antom_payments.settings import Settings
@@ -49,6 +55,12 @@ QUICK = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff
 @cache
 def _antom_key() -> RSAPrivateKey:
     return load_private_key(golden_pair("antom").private, setting="test")
+
+
+@cache
+def next_antom_key() -> RSAPrivateKey:
+    """What the local Antom rotates to, when a fault says NEXT_KEY."""
+    return generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def trust_one_authority(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -147,6 +159,38 @@ class Shop:
         self.antom.play_buyer(payment_request_id, BuyerAction(action=step, **words))
         await self.antom.timeline.advance(later)
 
+    async def cancel_in_dashboard(
+        self, payment_request_id: str = "pay-1", *, force: bool = False, later: float = 0
+    ) -> None:
+        """Cancel at Antom; no notification tells of it."""
+        self.antom.cancel_payment(payment_request_id, Cancellation(force=force))
+        await self.antom.timeline.advance(later)
+
+    async def capture_in_dashboard(
+        self, payment_request_id: str = "pay-1", *, later: float = 0, **words: Any
+    ) -> None:
+        """Capture at Antom (words of `ManualCapture`), and all that follows at Antom happen."""
+        self.antom.capture_payment(payment_request_id, ManualCapture(**words))
+        await self.antom.timeline.advance(later)
+
+    def spoil_answers(self, fault: str, **words: Any) -> None:
+        """Let Antom's answers go wrong: words of `AnswerFault`; of every call, if not narrowed."""
+        spoilt = AnswerFault.model_validate({"fault": fault, **words})
+        self.antom.add_faults(FaultPlan(answers=(spoilt,)))
+
+    def spoil_notifications(self, fault: str, **words: Any) -> None:
+        """Let Antom's notifications go wrong: words of `NotificationFault`; of all, likewise."""
+        spoilt = NotificationFault.model_validate({"fault": fault, **words})
+        self.antom.add_faults(FaultPlan(notifications=(spoilt,)))
+
+    def charge_without_answer(self, payment_request_id: str = "pay-1") -> None:
+        """Let neither sessions' answers nor notifications arrive; only inquiry tells."""
+        self.antom.add_faults(charged_but_no_answer(payment_request_id))
+
+    def mend(self) -> None:
+        """Let everything at Antom go right again."""
+        self.antom.faults.clear()
+
     async def read(self, payment_request_id: str = "pay-1", *, fresh: bool = False) -> Payment:
         answer = await self.payments.get_payment(payment_request_id=payment_request_id, fresh=fresh)
         return answer.payment
@@ -188,6 +232,7 @@ async def local_antom(**options: Any) -> AsyncIterator[tuple[Emulator, str]]:
     config = server_config(
         EmulatorOptions(
             antom_private_key=_antom_key(),
+            antom_next_private_key=next_antom_key(),
             merchant_public_keys={
                 CLIENT_ID: [load_public_key(golden_pair("merchant").public, setting="test")]
             },
@@ -201,14 +246,21 @@ async def local_antom(**options: Any) -> AsyncIterator[tuple[Emulator, str]]:
 
 
 @contextlib.asynccontextmanager
-async def shop_on(database_url: str, folder: Path, **changes: Any) -> AsyncIterator[Shop]:
-    """Server, sidecar and Antom while the block runs, and a caller."""
+async def shop_on(
+    database_url: str, folder: Path, *, one_clock: bool = False, **changes: Any
+) -> AsyncIterator[Shop]:
+    """Server, sidecar and Antom while the block runs, and a caller.
+
+    With ``one_clock`` server and sidecar have Antom's time, so that news after hours of it is not
+    from their future. The database keeps its own.
+    """
     async with contextlib.AsyncExitStack() as parts:
         antom, antom_url = await parts.enter_async_context(local_antom())
         chosen = settings(folder, database_url=database_url, antom_url=antom_url, **changes)
-        _, port = await parts.enter_async_context(notification_receiver(chosen))
+        clock: dict[str, Any] = {"now": antom.timeline.now} if one_clock else {}
+        _, port = await parts.enter_async_context(notification_receiver(chosen, **clock))
         chosen = chosen.model_copy(update={"notify_url": f"http://127.0.0.1:{port}{PATH}"})
-        server = await parts.enter_async_context(grpc_server(chosen))
+        server = await parts.enter_async_context(grpc_server(chosen, **clock))
         payments = await parts.enter_async_context(caller(server.port))
         yield Shop(payments, antom, chosen, server.port)
 

@@ -39,6 +39,13 @@ Address = Annotated[str, typer.Option(help="host:port of the gRPC server.")]
 MerchantAccount = Annotated[
     str, typer.Option(help="Merchant account; not needed while only one is configured.")
 ]
+Seed = Annotated[int | None, typer.Option(help="Repeats ids and faults of an earlier run.")]
+FaultsFile = Annotated[
+    Path | None, typer.Option(help="JSON file with what goes wrong from the start.")
+]
+NextKeyFile = Annotated[
+    Path | None, typer.Option(help="File with the key that faults NEXT_KEY sign with.")
+]
 _SERVER = "127.0.0.1:50051"
 T = TypeVar("T")
 
@@ -127,23 +134,29 @@ def emulator(  # noqa: PLR0917 - typer's arguments are options by name
         Literal["PAYMENT_FIRST", "CAPTURE_FIRST", "SAME_INSTANT"],
         typer.Option(help="Which of the two card notifications leaves first."),
     ] = "PAYMENT_FIRST",
+    seed: Seed = None,
+    faults: FaultsFile = None,
+    antom_next_private_key: NextKeyFile = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; serves TLS.")] = None,
     tls_private_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
 ) -> None:
     """Run a local Antom for development, until SIGTERM or Ctrl-C.
 
     A person plays the buyer: `curl -d '{"action": "approve"}' http://ADDRESS/emulator/buyer/ID`
-    with the payment_request_id. More in the package's documentation.
+    with the payment_request_id. The rest, Antom's dashboard, its clock and its faults, is in
+    docs/emulator.md.
     """
     from antom_payments import app
-    from antom_payments.emulator import CaptureOrder
+    from antom_payments.emulator import CaptureOrder, EmulatorFiles
 
     _run(
         app.emulate(
-            app.EmulatorFiles(
+            EmulatorFiles(
                 antom_private_key=antom_private_key,
                 merchant_public_key=merchant_public_key,
                 client_id=client_id,
+                antom_next_private_key=antom_next_private_key,
+                faults=faults,
                 tls_certificate=tls_certificate,
                 tls_private_key=tls_private_key,
             ),
@@ -151,6 +164,7 @@ def emulator(  # noqa: PLR0917 - typer's arguments are options by name
             notify_url=notify_url,
             clock_scale=clock_scale,
             capture_order=CaptureOrder(capture_order),
+            seed=seed,
         )
     )
 

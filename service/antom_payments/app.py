@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -28,7 +27,7 @@ from antom_payments.antom.signing import (
     refuse_own_key,
 )
 from antom_payments.antom.wire import Budgets
-from antom_payments.emulator import CaptureOrder, EmulatorOptions, server_config
+from antom_payments.emulator import CaptureOrder, EmulatorFiles, server_config
 from antom_payments.errors import ConfigurationError, StoreUnavailable
 from antom_payments.event_stream import EventStream
 from antom_payments.grpc_api.convert import encode
@@ -61,17 +60,6 @@ from antom_payments.store import DataCipher, PaymentStore, PoolOptions, migrate,
 _STREAM_LIFE_SPREAD = 0.8
 _ERASE_SECONDS = 300.0
 _log = telemetry.logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EmulatorFiles:
-    """Keys of a local Antom."""
-
-    antom_private_key: Path
-    merchant_public_key: Path
-    client_id: str
-    tls_certificate: Path | None = None
-    tls_private_key: Path | None = None
 
 
 @contextlib.asynccontextmanager
@@ -174,23 +162,20 @@ async def emulate(
     notify_url: str,
     clock_scale: float,
     capture_order: CaptureOrder,
+    seed: int | None,
 ) -> None:
     """Run a local Antom until it is told to stop. Raises ConfigurationError."""
     try:
         host, port = parse_address(address)
     except ValueError as error:
         raise ConfigurationError("--address", str(error)) from None
-    antom_key = load_private_key(_text(files.antom_private_key), setting="--antom-private-key")
-    merchant_key = load_public_key(
-        _text(files.merchant_public_key), setting="--merchant-public-key"
-    )
     config = server_config(
-        EmulatorOptions(
-            antom_private_key=antom_key,
-            merchant_public_keys={files.client_id: [merchant_key]},
+        replace(
+            files.options(),
             default_notify_url=notify_url,
             clock_scale=clock_scale,
             capture_order=capture_order,
+            seed=seed,
         ),
         host=host,
         port=port,
@@ -399,10 +384,3 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(str(path), f"cannot be read: {error}") from None

@@ -13,7 +13,11 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPublicKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -42,6 +46,12 @@ def antom_private(antom_keys: KeyPair) -> RSAPrivateKey:
 @pytest.fixture(scope="session")
 def antom_public(antom_keys: KeyPair) -> RSAPublicKey:
     return load_public_key(antom_keys.public, setting="antom")
+
+
+@pytest.fixture(scope="session")
+def next_private() -> RSAPrivateKey:
+    """What Antom rotates to."""
+    return generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @pytest.fixture(scope="session")

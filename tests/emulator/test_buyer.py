@@ -188,6 +188,8 @@ async def test_a_declined_payment_fails_with_the_buyer_s_code(
         ({"action": "approve", "card": DECLINED_VISA}, "4200", "DO_NOT_HONOR"),
         ({"action": "approve", "card": "5162 7704 7256 1357"}, "4200", "DO_NOT_HONOR"),
         ({"action": "approve", "card": VISA}, "11", "RISK_REJECT"),
+        ({"action": "approve"}, "660005", "DO_NOT_HONOR"),
+        ({"action": "approve"}, "660051", "USER_BALANCE_NOT_ENOUGH"),
         ({"action": "approve", "card": "5162774114974622"}, "4200", "SUCCESS"),
         ({"action": "approve", "card": "9490220011669217"}, "4200", "SUCCESS"),
     ],
@@ -300,6 +302,21 @@ async def test_a_capture_may_fail_and_leaves_the_authorisation(
     (fragment,) = sample("09_inquiryPayment_fragment_capture_fail")["transactions"]
     assert shape(answer["transactions"]) == [shape(fragment)]
     assert answer["transactions"][0]["transactionResult"] == fragment["transactionResult"]
+
+
+async def test_an_amount_may_make_the_capture_fail_unless_the_buyer_says_how_it_goes(
+    merchant: Merchant,
+) -> None:
+    magic = {"currency": "SGD", "value": "660061"}
+    for name, wish in (("magic", {}), ("told", {"capture": {"resultCode": "SUCCESS"}})):
+        await merchant.create(session_request(name, paymentAmount=magic))
+        await merchant.buyer(name, action="approve", **wish)
+    await merchant.advance(1)
+
+    (failed,) = (await merchant.inquire("magic"))["transactions"]
+    (captured,) = (await merchant.inquire("told"))["transactions"]
+    assert failed["transactionResult"]["resultCode"] == "PROCESS_FAIL"
+    assert captured["transactionResult"]["resultCode"] == "SUCCESS"
 
 
 async def test_every_capture_may_be_made_to_fail(started: Started, receiver: Receiver) -> None:

@@ -101,7 +101,7 @@ async def test_an_acknowledged_notification_is_sent_once(
     (delivery,) = await merchant.deliveries()
     assert delivery["state"] == "ACKNOWLEDGED"
     assert delivery["attempts"] == [
-        {"time": "2026-03-02T17:30:00+08:00", "httpStatus": 200, "fault": None}
+        {"time": "2026-03-02T17:30:00+08:00", "httpStatus": 200, "fault": None, "spoilt": None}
     ]
     assert delivery["nextAttemptTime"] is None
     assert delivery["notification"] == receiver.got[0].json
@@ -254,6 +254,7 @@ async def test_who_does_not_answer_in_time_is_tried_again(
         "time": "2026-03-02T17:30:00+08:00",
         "httpStatus": None,
         "fault": "no answer in time",
+        "spoilt": None,
     }
 
 

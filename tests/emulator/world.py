@@ -125,13 +125,22 @@ class Merchant:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
-        sent = {
+        sent = self.headers(method, uri, time, body) | (headers or {})
+        return await self.send(method, uri, sent, body)
+
+    async def raw(self, uri: str, message: Json) -> httpx.Response:
+        """The answer to a signed request as it comes; its own signature is left alone."""
+        body = json.dumps(message).encode()
+        headers = self.headers("POST", uri, "1685599933871", body)
+        return await self.http.post(uri, content=body, headers=headers)
+
+    def headers(self, method: str, uri: str, time: str, body: bytes) -> dict[str, str]:
+        return {
             "Content-Type": "application/json; charset=UTF-8",
             "Client-Id": self.client_id,
             "Request-Time": time,
             "Signature": self.signature(method, uri, time, body),
-        } | (headers or {})
-        return await self.send(method, uri, sent, body)
+        }
 
     async def send(self, method: str, uri: str, headers: dict[str, str], body: bytes) -> Answer:
         response = await self.http.request(method, uri, content=body, headers=headers)
@@ -156,6 +165,19 @@ class Merchant:
 
     async def buyer(self, reference: str = "order-1", **action: Any) -> httpx.Response:
         return await self.http.post(f"/emulator/buyer/{quote(reference, safe='')}", json=action)
+
+    async def dashboard(
+        self, action: str, reference: str = "order-1", **words: Any
+    ) -> httpx.Response:
+        return await self.http.post(
+            f"/emulator/dashboard/{action}/{quote(reference, safe='')}", json=words
+        )
+
+    async def spoil(self, **plan: list[Json]) -> Json:
+        """Add faults; all that there are then."""
+        response = await self.http.post("/emulator/faults", json=plan)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def advance(self, seconds: float = 0) -> None:
         response = await self.http.post("/emulator/clock", json={"advanceSeconds": seconds})

@@ -2,8 +2,9 @@
 
 It serves `createPaymentSession` and `inquiryPayment`, checks signatures as strictly as Antom,
 refuses what Antom's documentation forbids and says why, signs its answers, and sends signed
-notifications until they are acknowledged. The buyer is played over HTTP. It keeps everything in
-memory, moves no money and needs no network.
+notifications until they are acknowledged. The buyer and the merchant's dashboard are played over
+HTTP, and much can go wrong on purpose. It keeps everything in memory, moves no money and needs no
+network. docs/emulator.md has an example of each.
 
     from antom_payments.antom.signing import load_private_key, load_public_key
     from antom_payments.emulator import EmulatorOptions, server_config
@@ -29,6 +30,10 @@ Beneath `/emulator` is the emulator's own interface; bodies and answers are JSON
   `paymentMethodType`, where the session left the choice to the buyer; `capture`, with `order`
   (`PAYMENT_FIRST`, `CAPTURE_FIRST`, `SAME_INSTANT`), `delaySeconds` and `resultCode`, how the
   automatic capture goes.
+- `POST /emulator/dashboard/cancel/{...}` (`force`) and `POST /emulator/dashboard/capture/{...}`
+  (`captureRequestId`, `captureAmount`, `resultCode`, `inProcessSeconds`), by Antom's rules.
+- `GET`, `POST` and `DELETE /emulator/faults`: what goes wrong, `{"answers", "notifications"}`, as
+  `AnswerFault` and `NotificationFault` describe it.
 - `GET /emulator/payments`, `GET /emulator/notifications` (each delivery, its attempts and why an
   answer was no acknowledgement); `?paymentRequestId=` narrows them.
 - `POST /emulator/clock` with `{"advanceSeconds": 120}` moves Antom's time on and answers when all
@@ -36,10 +41,10 @@ Beneath `/emulator` is the emulator's own interface; bodies and answers are JSON
   what is due now. No test needs to sleep.
 - `POST /emulator/reset` forgets everything. `GET /emulator/health`.
 
-What decides outcomes: the cards of `cards.py`; an amount of 11 is refused by risk control; a
-session nobody submits is closed 14 minutes after its expiry, with ORDER_IS_CLOSED. A card
-authorised with `isAuthorization` and without `captureMode` MANUAL is captured by Antom itself.
-Time runs `clock_scale` times as fast as outside; at 0 it stands until it is moved.
+What decides outcomes: the cards of `cards.py` and the amounts of `amounts.py`. A session nobody
+submits is closed 14 minutes after its expiry, with ORDER_IS_CLOSED. A card authorised with
+`isAuthorization` and without `captureMode` MANUAL is captured by Antom itself. Time runs
+`clock_scale` times as fast as outside; at 0 it stands until it is moved.
 
 In the same process, drive `Emulator` without HTTP:
 
@@ -49,19 +54,41 @@ In the same process, drive `Emulator` without HTTP:
 """
 
 from antom_payments.emulator.app import emulator_app, server_config
-from antom_payments.emulator.buyer import BuyerAction, BuyerCannot, CaptureWish, Step
+from antom_payments.emulator.buyer import BuyerAction, CaptureWish, Step
+from antom_payments.emulator.dashboard import Cancellation, ManualCapture
 from antom_payments.emulator.emulator import Emulator
+from antom_payments.emulator.faults import (
+    AnswerFault,
+    AnswerFaultKind,
+    FaultPlan,
+    NotificationFault,
+    NotificationFaultKind,
+    charged_but_no_answer,
+)
+from antom_payments.emulator.files import EmulatorFiles
+from antom_payments.emulator.ledger import NotPossible
 from antom_payments.emulator.options import BeforeSubmission, CaptureOrder, EmulatorOptions
+from antom_payments.emulator.results import Refused
 
 __all__ = [
+    "AnswerFault",
+    "AnswerFaultKind",
     "BeforeSubmission",
     "BuyerAction",
-    "BuyerCannot",
+    "Cancellation",
     "CaptureOrder",
     "CaptureWish",
     "Emulator",
+    "EmulatorFiles",
     "EmulatorOptions",
+    "FaultPlan",
+    "ManualCapture",
+    "NotPossible",
+    "NotificationFault",
+    "NotificationFaultKind",
+    "Refused",
     "Step",
+    "charged_but_no_answer",
     "emulator_app",
     "server_config",
 ]

@@ -15,11 +15,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from antom_payments.emulator.buyer import BuyerCannot
 from antom_payments.emulator.control import Control, told
 from antom_payments.emulator.emulator import Emulator
 from antom_payments.emulator.gateway import Gateway
+from antom_payments.emulator.ledger import NotPossible
 from antom_payments.emulator.options import EmulatorOptions
+from antom_payments.emulator.results import Refused
+from antom_payments.emulator.severance import SeverableProtocol
 
 _GRACEFUL_SECONDS = 5
 
@@ -43,7 +45,8 @@ def emulator_app(options: EmulatorOptions) -> Starlette:
         routes=[Control(emulator).routes(), Route("/{path:path}", Gateway(emulator))],
         middleware=[Middleware(OriginForm)],
         exception_handlers=dict.fromkeys(
-            (BuyerCannot, ValidationError, HTTPException, ClientDisconnect, Exception), told
+            (NotPossible, Refused, ValidationError, HTTPException, ClientDisconnect, Exception),
+            told,
         ),
         lifespan=lifespan,
     )
@@ -75,7 +78,7 @@ def server_config(
         port=port,
         ssl_certfile=certificate_file,
         ssl_keyfile=private_key_file,
-        http="httptools",
+        http=SeverableProtocol,
         ws="none",
         lifespan="on",
         # Ours names no URL: they carry ids of sessions, which are the buyer's secret.

@@ -10,27 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from antom_payments.emulator import messages, results
+from antom_payments.emulator.amounts import CAPTURES_THAT_FAIL, PAYMENTS_THAT_FAIL
+from antom_payments.emulator.captures import Captures
 from antom_payments.emulator.cards import DEFAULT_CARD, SANDBOX_CARDS, Card
 from antom_payments.emulator.delivery import Courier
 from antom_payments.emulator.ids import Ids
+from antom_payments.emulator.ledger import NotPossible
 from antom_payments.emulator.options import CaptureOrder, EmulatorOptions
-from antom_payments.emulator.payments import Capture, Payment, PaymentStatus
+from antom_payments.emulator.payments import Payment, PaymentStatus
 from antom_payments.emulator.results import CAPTURE_FAILURES, PAYMENT_FAILURES, Result
 from antom_payments.emulator.timeline import Timeline
 
 AUTHORIZATION_LIFETIME = timedelta(days=7)
 """How long an authorised card payment may be captured (antom-api 6.2)."""
-
-RISKY_VALUE = "11"
-"""The sandbox's magic amount: risk control refuses it (antom-api 7)."""
-
-
-class BuyerCannot(Exception):
-    """The buyer cannot do that; ``code`` is for machines."""
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code = code
-        super().__init__(message)
 
 
 class Step(StrEnum):
@@ -92,18 +84,24 @@ class Checkout:
     """Where buyers submit, and from where the news of it leave."""
 
     def __init__(
-        self, options: EmulatorOptions, timeline: Timeline, courier: Courier, ids: Ids
+        self,
+        options: EmulatorOptions,
+        timeline: Timeline,
+        courier: Courier,
+        ids: Ids,
+        captures: Captures,
     ) -> None:
         self._options = options
         self._timeline = timeline
         self._courier = courier
         self._ids = ids
+        self._captures = captures
 
     def submit(self, payment: Payment, action: BuyerAction) -> None:
         """Let the buyer of ``payment`` do ``action``.
 
         Raises:
-            BuyerCannot: the payment is over, its session has expired, or the words do not fit it.
+            NotPossible: the payment is over, its session has expired, or the words do not fit it.
         """
         now = self._timeline.now()
         _refuse_late(payment, action, now)
@@ -118,7 +116,7 @@ class Checkout:
                 self.close_at(payment, now + timedelta(seconds=self._options.closing_seconds))
             case Step.PENDING:
                 payment.status = PaymentStatus.PENDING
-                self._tell(payment, messages.payment_pending(payment))
+                self._courier.send(payment, messages.payment_pending(payment))
             case Step.DECLINE:
                 usual = "DO_NOT_HONOR" if card else "USER_BALANCE_NOT_ENOUGH"
                 self._fail(payment, PAYMENT_FAILURES[action.result_code or usual])
@@ -136,8 +134,8 @@ class Checkout:
             self._fail(payment, results.ORDER_IS_CLOSED)
 
     def _approve(self, payment: Payment, wish: CaptureWish) -> None:
-        if payment.amount.value == RISKY_VALUE:
-            self._fail(payment, PAYMENT_FAILURES["RISK_REJECT"])
+        if magic := PAYMENTS_THAT_FAIL.get(payment.amount.value):
+            self._fail(payment, magic)
         elif payment.card and not payment.card.approves:
             self._fail(payment, PAYMENT_FAILURES["DO_NOT_HONOR"])
         else:
@@ -146,7 +144,7 @@ class Checkout:
     def _fail(self, payment: Payment, result: Result) -> None:
         payment.status, payment.result = PaymentStatus.FAIL, result
         payment.payment_time = self._timeline.now()
-        self._tell(payment, messages.payment_result(payment, result))
+        self._courier.send(payment, messages.payment_result(payment, result))
 
     def _succeed(self, payment: Payment, wish: CaptureWish) -> None:
         now = self._timeline.now()
@@ -160,54 +158,47 @@ class Checkout:
         if _is_captured_by_antom(payment, payment.payment_method_type):
             self._capture(payment, wish, news)
         else:
-            self._tell(payment, news)
+            self._courier.send(payment, news)
 
     def _capture(self, payment: Payment, wish: CaptureWish, news: messages.Message) -> None:
         """Capture automatically; ``news`` of the payment leave before, after or at once."""
         now = self._timeline.now()
-        capture = Capture(self._ids.number(now), self._ids.number(now), payment.amount)
-        payment.captures.append(capture)
+        capture = self._captures.begin(payment, payment.amount)
         code = wish.result_code or self._options.capture_result_code
         result = CAPTURE_FAILURES.get(code, results.CAPTURED)
+        if wish.result_code is None:
+            result = CAPTURES_THAT_FAIL.get(payment.amount.value, result)
         delay = self._options.capture_delay_seconds
         if wish.delay_seconds is not None:
             delay = wish.delay_seconds
         later = now + timedelta(seconds=delay)
         match wish.order or self._options.capture_order:
             case CaptureOrder.PAYMENT_FIRST:
-                self._tell(payment, news)
-                self._timeline.at(later, lambda: self._finish(payment, capture, result))
+                self._courier.send(payment, news)
+                self._timeline.at(later, lambda: self._captures.finish(payment, capture, result))
             case CaptureOrder.CAPTURE_FIRST:
-                self._finish(payment, capture, result)
-                self._timeline.at(later, lambda: self._tell(payment, news))
+                self._captures.finish(payment, capture, result)
+                self._timeline.at(later, lambda: self._courier.send(payment, news))
             case CaptureOrder.SAME_INSTANT:
-                self._tell(payment, news)
-                self._finish(payment, capture, result)
-
-    def _finish(self, payment: Payment, capture: Capture, result: Result) -> None:
-        capture.result, capture.capture_time = result, self._timeline.now()
-        self._tell(payment, messages.capture_result(payment, capture, result))
-
-    def _tell(self, payment: Payment, notification: messages.Message) -> None:
-        url = payment.request.payment_notify_url or self._options.default_notify_url
-        self._courier.send(payment.client_id, payment.payment_request_id, url, notification)
+                self._courier.send(payment, news)
+                self._captures.finish(payment, capture, result)
 
 
 def _refuse_late(payment: Payment, action: BuyerAction, now: datetime) -> None:
     """Refuse what the payment's state does not allow any more."""
     if payment.status and payment.status.is_final:
-        raise BuyerCannot("PAYMENT_FINISHED", f"the payment has ended with {payment.status}")
+        raise NotPossible("PAYMENT_FINISHED", f"the payment has ended with {payment.status}")
     if payment.status is None and payment.live_session(now) is None:
-        raise BuyerCannot("SESSION_EXPIRED", "the payment's session has expired")
+        raise NotPossible("SESSION_EXPIRED", "the payment's session has expired")
     if payment.status is PaymentStatus.PENDING and action.action in {Step.PENDING, Step.ABANDON}:
-        raise BuyerCannot("PAYMENT_PENDING", "the buyer has paid: approve or decline decides")
+        raise NotPossible("PAYMENT_PENDING", "the buyer has paid: approve or decline decides")
 
 
 def _method_of(payment: Payment, action: BuyerAction) -> str:
     """The method that the session names, or the one that the buyer chooses."""
     named = payment.request.payment_method_type
     if named and action.payment_method_type not in {None, named}:
-        raise BuyerCannot("WRONG_METHOD", f"the session is for {named}")
+        raise NotPossible("WRONG_METHOD", f"the session is for {named}")
     return named or action.payment_method_type or payment.payment_method_type or "CARD"
 
 
@@ -217,19 +208,19 @@ def _card_of(payment: Payment, action: BuyerAction) -> Card:
     card = SANDBOX_CARDS.get(action.card.replace(" ", ""))
     if card is None:
         known = ", ".join(card.masked for card in SANDBOX_CARDS.values())
-        raise BuyerCannot("UNKNOWN_CARD", f"the sandbox's cards are {known} (antom-api 9.3)")
+        raise NotPossible("UNKNOWN_CARD", f"the sandbox's cards are {known} (antom-api 9.3)")
     return card
 
 
 def _refuse_idle_words(payment: Payment, action: BuyerAction, method: str) -> None:
     """Refuse words that would have no effect: they would hide a mistake in a test."""
     if action.card is not None and method != "CARD":
-        raise BuyerCannot("CARD_NOT_USED", f"a buyer who pays with {method} has no card")
+        raise NotPossible("CARD_NOT_USED", f"a buyer who pays with {method} has no card")
     if action.result_code is not None and action.action is not Step.DECLINE:
-        raise BuyerCannot("RESULT_CODE_NOT_USED", "resultCode belongs to decline")
+        raise NotPossible("RESULT_CODE_NOT_USED", "resultCode belongs to decline")
     captures = action.action is Step.APPROVE and _is_captured_by_antom(payment, method)
     if action.capture is not None and not captures:
-        raise BuyerCannot("CAPTURE_NOT_USED", "no automatic capture follows")
+        raise NotPossible("CAPTURE_NOT_USED", "no automatic capture follows")
 
 
 def _is_captured_by_antom(payment: Payment, method: str) -> bool:

@@ -1,4 +1,4 @@
-"""The emulator's own interface, beneath /emulator: play the buyer, move the clock, look inside."""
+"""The emulator's own interface, beneath /emulator: buyer, dashboard, faults, clock, and a look."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from antom_payments.emulator.buyer import BuyerAction, BuyerCannot
+from antom_payments.emulator.buyer import BuyerAction
+from antom_payments.emulator.dashboard import Cancellation, ManualCapture
 from antom_payments.emulator.delivery import Delivery
 from antom_payments.emulator.emulator import Emulator
+from antom_payments.emulator.faults import ActiveFault, FaultPlan
+from antom_payments.emulator.ledger import NotPossible
 from antom_payments.emulator.payments import Payment
 from antom_payments.emulator.requests import faults_of
+from antom_payments.emulator.results import Refused
 from antom_payments.emulator.times import time_text
 
 _Json = dict[str, Any]
 
 _LONGEST_ADVANCE_SECONDS = 366 * 86_400
 
-# What a buyer cannot do is a bad request, except for these.
+# What is not possible is a bad request, except for these.
 _STATUS: Mapping[str, int] = MappingProxyType(
     {
         "PAYMENT_NOT_FOUND": 404,
@@ -58,6 +62,11 @@ class Control:
             "/emulator",
             routes=[
                 Route("/buyer/{reference:path}", self.play_buyer, methods=["POST"]),
+                Route("/dashboard/cancel/{reference:path}", self.cancel, methods=["POST"]),
+                Route("/dashboard/capture/{reference:path}", self.capture, methods=["POST"]),
+                Route("/faults", self.faults, methods=["GET"]),
+                Route("/faults", self.add_faults, methods=["POST"]),
+                Route("/faults", self.clear_faults, methods=["DELETE"]),
                 Route("/payments", self.payments, methods=["GET"]),
                 Route("/notifications", self.notifications, methods=["GET"]),
                 Route("/clock", self.move_clock, methods=["POST"]),
@@ -71,6 +80,32 @@ class Control:
         action = BuyerAction.model_validate_json(await request.body())
         payment = self._emulator.play_buyer(request.path_params["reference"], action)
         return JSONResponse(_payment(payment))
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel in the dashboard; answer with the payment after it."""
+        wish = Cancellation.model_validate_json(await request.body() or b"{}")
+        payment = self._emulator.cancel_payment(request.path_params["reference"], wish)
+        return JSONResponse(_payment(payment))
+
+    async def capture(self, request: Request) -> Response:
+        """Capture in the dashboard; answer with the payment after it."""
+        wish = ManualCapture.model_validate_json(await request.body() or b"{}")
+        payment = self._emulator.capture_payment(request.path_params["reference"], wish)
+        return JSONResponse(_payment(payment))
+
+    async def faults(self, _request: Request) -> Response:
+        """What goes wrong, and how often it did."""
+        return self._faults()
+
+    async def add_faults(self, request: Request) -> Response:
+        """Let more go wrong."""
+        self._emulator.add_faults(FaultPlan.model_validate_json(await request.body()))
+        return self._faults()
+
+    async def clear_faults(self, _request: Request) -> Response:
+        """Let everything go right."""
+        self._emulator.faults.clear()
+        return self._faults()
 
     async def payments(self, request: Request) -> Response:
         """All payments, or those with one `paymentRequestId`."""
@@ -107,6 +142,16 @@ class Control:
         """Tell that the emulator serves, and its time."""
         return self._time()
 
+    def _faults(self) -> Response:
+        faults = self._emulator.faults
+        return JSONResponse(
+            {
+                "seed": faults.seed,
+                "answers": [_fault(one) for one in faults.answers],
+                "notifications": [_fault(one) for one in faults.notifications],
+            }
+        )
+
     def _time(self) -> Response:
         return JSONResponse({"status": "UP", "time": time_text(self._emulator.timeline.now())})
 
@@ -114,8 +159,10 @@ class Control:
 async def told(_request: Request, error: Exception) -> Response:
     """The JSON answer that tells ``error``; of unexpected ones only that they happened."""
     match error:
-        case BuyerCannot():
+        case NotPossible():
             return _error(_STATUS.get(error.code, 400), error.code, str(error))
+        case Refused():
+            return _error(409, error.result.code, error.result.message)
         case ValidationError():
             return _error(400, "WORDS_NOT_UNDERSTOOD", faults_of(error))
         case HTTPException():
@@ -143,6 +190,7 @@ def _payment(payment: Payment) -> _Json:
         "paymentMethodType": payment.payment_method_type or payment.request.payment_method_type,
         "paymentStatus": payment.status,
         "paymentResultCode": payment.result.code if payment.result else None,
+        "authExpiryTime": time_text(payment.auth_expiry_time) if payment.auth_expiry_time else None,
         "closingTime": time_text(payment.closing_time) if payment.closing_time else None,
         "captures": [
             {
@@ -156,6 +204,11 @@ def _payment(payment: Payment) -> _Json:
     }
 
 
+def _fault(active: ActiveFault[Any]) -> _Json:
+    described = active.fault.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {"number": active.number, **described, "struck": active.struck}
+
+
 def _delivery(delivery: Delivery) -> _Json:
     due = delivery.next_attempt_time
     return {
@@ -165,8 +218,14 @@ def _delivery(delivery: Delivery) -> _Json:
         "notifyType": delivery.notification["notifyType"],
         "notifyUrl": delivery.url,
         "state": delivery.state,
+        "spoilt": delivery.spoilt,
         "attempts": [
-            {"time": time_text(one.time), "httpStatus": one.status, "fault": one.fault or None}
+            {
+                "time": time_text(one.time),
+                "httpStatus": one.status,
+                "fault": one.fault or None,
+                "spoilt": one.spoilt,
+            }
             for one in delivery.attempts
         ],
         "nextAttemptTime": time_text(due) if due else None,

@@ -1,4 +1,4 @@
-"""Antom as merchants see it: its two operations, its buyers, its clock. No HTTP server here."""
+"""Antom as merchants see it: operations, buyers, dashboard, clock, faults. No HTTP server here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
-from antom_payments.antom.signing import Signer, Verifier
+from antom_payments.antom.signing import Verifier
 from antom_payments.emulator import messages, results
-from antom_payments.emulator.buyer import BuyerAction, BuyerCannot, Checkout
+from antom_payments.emulator.buyer import BuyerAction, Checkout
+from antom_payments.emulator.captures import Captures
+from antom_payments.emulator.dashboard import Cancellation, Dashboard, ManualCapture
 from antom_payments.emulator.delivery import Courier, Delivery
+from antom_payments.emulator.faults import FaultPlan, Faults
 from antom_payments.emulator.ids import Ids
+from antom_payments.emulator.ledger import Ledger, NotPossible
 from antom_payments.emulator.messages import Message
 from antom_payments.emulator.options import BeforeSubmission, EmulatorOptions
 from antom_payments.emulator.payments import Payment, PaymentStatus, Session
 from antom_payments.emulator.requests import InquiryRequest, SessionRequest
 from antom_payments.emulator.results import Refused
+from antom_payments.emulator.signers import Signers
 from antom_payments.emulator.timeline import Timeline
-from antom_payments.errors import ConfigurationError
 
 SESSION_LIFETIME = timedelta(hours=1)
 """Of a session whose request names no expiry, and the longest there is (antom-api 6.5)."""
@@ -34,24 +38,17 @@ class Emulator:
     def __init__(self, options: EmulatorOptions) -> None:
         self.options = options
         self.timeline = Timeline(options.clock, options.clock_scale)
-        try:
-            self.signers = {
-                client_id: Signer(options.antom_private_key, client_id)
-                for client_id in options.merchant_public_keys
-            }
-        except ValueError as error:
-            raise ConfigurationError("merchant_public_keys", str(error)) from None
+        self.signers = Signers(options)
         self.verifiers = {
             client_id: Verifier(keys) for client_id, keys in options.merchant_public_keys.items()
         }
+        self.faults = Faults(options.faults, options.seed)
         self._ids = Ids(options.seed)
-        self._courier = Courier(
-            self.timeline, self.signers, timeout_seconds=options.acknowledgement_timeout_seconds
-        )
-        self._checkout = Checkout(options, self.timeline, self._courier, self._ids)
-        self._payments: dict[tuple[str, str], Payment] = {}
-        self._payments_by_id: dict[tuple[str, str], Payment] = {}
-        self._payments_by_session: dict[str, Payment] = {}
+        self._courier = Courier(options, self.timeline, self.signers, self.faults)
+        captures = Captures(self.timeline, self._courier, self._ids)
+        self._checkout = Checkout(options, self.timeline, self._courier, self._ids, captures)
+        self._dashboard = Dashboard(self.timeline, captures)
+        self._ledger = Ledger(options.merchant_public_keys)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Emulator]:
@@ -69,7 +66,7 @@ class Emulator:
     @property
     def payments(self) -> Iterable[Payment]:
         """All payments, oldest first."""
-        return self._payments.values()
+        return self._ledger
 
     @property
     def deliveries(self) -> Iterable[Delivery]:
@@ -77,13 +74,12 @@ class Emulator:
         return self._courier.deliveries
 
     async def reset(self) -> None:
-        """Forget everything, as after a new start; the clock is the one outside again."""
+        """Forget everything, as after a new start: its faults, and the clock outside."""
         await self.timeline.clear()
-        self._payments.clear()
-        self._payments_by_id.clear()
-        self._payments_by_session.clear()
-        self._courier.deliveries.clear()
+        self._ledger.clear()
+        self._courier.clear()
         self._ids.reset()
+        self.faults.reset()
 
     def create_payment_session(self, client_id: str, request: SessionRequest) -> Message:
         """A session of a new payment, or one more of the same unpaid payment.
@@ -93,20 +89,21 @@ class Emulator:
 
         Raises:
             Refused: PARAM_ILLEGAL for an impossible expiry, REPEAT_REQ_INCONSISTENT for another
-                amount or method under the same id, ORDER_IS_CLOSED when the payment is over.
+                amount or method under the same id, ORDER_IS_CLOSED when the payment is over, and
+                ORDER_IS_CANCELED when it is cancelled.
         """
         now = self.timeline.now()
         expiry_time = _session_expiry(request, now)
-        key = (client_id, request.payment_request_id)
-        payment = self._payments.get(key) or self._new_payment(client_id, request, now)
+        payment = self._ledger.with_request_id(client_id, request.payment_request_id)
+        payment = payment or self._new_payment(client_id, request, now)
         if differing := request.differs_from(payment.request):
             raise Refused(results.REPEAT_REQ_INCONSISTENT.because(f"{differing} differs."))
+        if payment.status is PaymentStatus.CANCELLED:
+            raise Refused(results.ORDER_IS_CANCELED)
         if payment.status and payment.status.is_final:
             raise Refused(results.ORDER_IS_CLOSED)
-        self._payments[key] = self._payments_by_id[client_id, payment.payment_id] = payment
         session = Session(self._ids.session_id(), self._ids.session_data(), expiry_time)
-        payment.sessions.append(session)
-        self._payments_by_session[session.session_id] = payment
+        self._ledger.add(payment, session)
         last = max(one.expiry_time for one in payment.sessions)
         self._checkout.close_at(payment, last + timedelta(seconds=self.options.closing_seconds))
         return messages.session_created(session)
@@ -119,9 +116,9 @@ class Emulator:
                 submitted it.
         """
         if request.payment_id:
-            payment = self._payments_by_id.get((client_id, request.payment_id))
+            payment = self._ledger.with_payment_id(client_id, request.payment_id)
         else:
-            payment = self._payments.get((client_id, request.payment_request_id or ""))
+            payment = self._ledger.with_request_id(client_id, request.payment_request_id or "")
         if payment is None:
             raise Refused(results.ORDER_NOT_EXIST)
         if payment.status:
@@ -134,18 +131,48 @@ class Emulator:
         """Let a buyer act on the payment with that `paymentRequestId` or `paymentSessionId`.
 
         Raises:
-            BuyerCannot: there is no such payment, or the action does not fit it.
+            NotPossible: there is no such payment, or the action does not fit it.
         """
-        by_request = ((client_id, reference) for client_id in self.options.merchant_public_keys)
-        found = [self._payments[key] for key in by_request if key in self._payments]
-        if reference in self._payments_by_session:
-            found = [self._payments_by_session[reference]]
-        if not found:
-            raise BuyerCannot("PAYMENT_NOT_FOUND", "no payment has this id or session id")
-        if len(found) > 1:
-            raise BuyerCannot("PAYMENT_AMBIGUOUS", "several clients use this id: name the session")
-        self._checkout.submit(found[0], action)
-        return found[0]
+        payment = self._ledger.find(reference)
+        self._checkout.submit(payment, action)
+        return payment
+
+    def cancel_payment(self, reference: str, wish: Cancellation) -> Payment:
+        """Cancel a payment in Antom's dashboard; inquiry tells it, no notification does.
+
+        Raises:
+            NotPossible: there is no such payment.
+            Refused: Antom refuses (antom-api 6.3), and ``wish`` does not force it.
+        """
+        payment = self._ledger.find(reference)
+        self._dashboard.cancel(payment, wish)
+        return payment
+
+    def capture_payment(self, reference: str, wish: ManualCapture) -> Payment:
+        """Capture an authorised payment in Antom's dashboard, well or badly.
+
+        Raises:
+            NotPossible: there is no such payment.
+            Refused: there is nothing to capture, or not so much, or not once more.
+        """
+        payment = self._ledger.find(reference)
+        self._dashboard.capture(payment, wish)
+        return payment
+
+    def add_faults(self, plan: FaultPlan) -> None:
+        """Let more go wrong from now on; ``faults`` shows and clears what does.
+
+        Raises:
+            NotPossible: a NEXT_KEY is asked for, and there is none.
+        """
+        if plan.needs_the_next_key and not self.signers.next:
+            raise NotPossible("NO_NEXT_KEY", "the emulator was given no key to rotate to")
+        self.faults.add(plan)
+
+    def payment_request_id(self, client_id: str, payment_id: str) -> str:
+        """The merchant's id of the payment with Antom's id; empty when there is none."""
+        payment = self._ledger.with_payment_id(client_id, payment_id)
+        return payment.payment_request_id if payment else ""
 
     def _new_payment(self, client_id: str, request: SessionRequest, now: datetime) -> Payment:
         return Payment(

@@ -12,19 +12,28 @@ from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from antom_payments import telemetry
 from antom_payments.antom.endpoints import is_sandbox
-from antom_payments.antom.signing import SignatureInvalid
+from antom_payments.antom.signing import SignatureInvalid, Signer
 from antom_payments.emulator import results
 from antom_payments.emulator.emulator import Emulator
+from antom_payments.emulator.faults import AnswerFault, AnswerFaultKind
 from antom_payments.emulator.messages import Message, encoded
-from antom_payments.emulator.requests import InquiryRequest, SessionRequest, parse
+from antom_payments.emulator.requests import InquiryRequest, SessionRequest, named_payment, parse
 from antom_payments.emulator.results import Refused
+from antom_payments.emulator.severance import sever
 from antom_payments.emulator.times import parse_request_time, time_text
 
 _PRODUCTION, _SANDBOX = "/ams/api/v1", "/ams/sandbox/api/v1"
+_GARBAGE = b"<html><head><title>200 OK</title></head><body>Please stand by.</body></html>"
+_RESULTS: Mapping[AnswerFaultKind, results.Result] = MappingProxyType(
+    {
+        AnswerFaultKind.UNKNOWN: results.UNKNOWN_EXCEPTION,
+        AnswerFaultKind.THROTTLED: results.REQUEST_TRAFFIC_EXCEED_LIMIT,
+    }
+)
 
 _log = telemetry.logger(__name__)
 
@@ -70,21 +79,66 @@ class Gateway:
         """Answer one request."""
         request = Request(scope, receive)
         call = _call_of(request, await request.body())
-        await self._answer(call)(scope, receive, send)
+        answer = await self._answer(call)
+        await answer(scope, receive, send)
 
-    def _answer(self, call: _Call) -> Response:
-        fault = self._fault_in_caller(call)
-        try:
-            message = self._done(call, fault)
-        except Refused as refusal:
-            message = {"result": refusal.result.json()}
+    async def _answer(self, call: _Call) -> ASGIApp:
+        stranger = self._fault_in_caller(call)
+        fault = None if stranger else self._fault_of(call)
+        message: Message = {}
+        if fault is None or fault.takes_effect or not fault.replaces_the_answer:
+            try:
+                message = self._done(call, stranger)
+            except Refused as refusal:
+                message = _result(refusal.result)
         _log.info(
             "emulator.answered",
-            operation=call.uri.partition("?")[0].rpartition("/")[2][:64],
-            result_code=message["result"]["resultCode"],
-            signed=fault is None,
+            operation=_operation_of(call),
+            result_code=message["result"]["resultCode"] if message else None,
+            signed=stranger is None,
+            spoilt=fault.fault if fault else None,
         )
-        return self._response(call, message, signed=fault is None)
+        if fault and fault.replaces_the_answer:
+            return self._replaced(call, fault.fault)
+        if fault and fault.delay_seconds:
+            await self._emulator.timeline.wait(fault.delay_seconds)
+        signer = None if stranger else self._signer(call, fault.fault if fault else None)
+        return self._response(call, message, signer)
+
+    def _fault_of(self, call: _Call) -> AnswerFault | None:
+        """What is to go wrong with a call of an operation."""
+        if _below_prefix(call, recognised=True) not in OPERATIONS:
+            return None
+        named = named_payment(call.body)
+        payment_request_id = self._emulator.payment_request_id(call.client_id, named.payment_id)
+        return self._emulator.faults.of_answer(
+            _operation_of(call), payment_request_id or named.payment_request_id
+        )
+
+    def _replaced(self, call: _Call, kind: AnswerFaultKind) -> ASGIApp:
+        """What comes in place of the true answer."""
+        if kind is AnswerFaultKind.DROP:
+            return sever
+        if kind is AnswerFaultKind.GARBAGE:
+            return Response(_GARBAGE, media_type="text/html")
+        if result := _RESULTS.get(kind):
+            return self._response(call, _result(result), self._signer(call, kind))
+        return Response(status_code=int(kind.removeprefix("HTTP_")))
+
+    def _signer(self, call: _Call, kind: AnswerFaultKind | None) -> Signer | None:
+        """Who signs an answer that goes wrong in this way; None when nobody does."""
+        signers = self._emulator.signers
+        match kind:
+            case AnswerFaultKind.UNSIGNED:
+                return None
+            case AnswerFaultKind.BADLY_SIGNED:
+                return signers.forger[call.client_id]
+            case AnswerFaultKind.NEXT_KEY:
+                return signers.next[call.client_id]
+            case AnswerFaultKind.WRONG_CLIENT_ID:
+                return signers.stranger
+            case _:
+                return signers.antom[call.client_id]
 
     def _fault_in_caller(self, call: _Call) -> results.Result | None:
         """Why the caller is not recognised; None when it is."""
@@ -122,19 +176,27 @@ class Gateway:
             raise Refused(results.PARAM_ILLEGAL.because(f"Request-Time: {error}")) from None
         return operation(self._emulator, call.client_id, call.body)
 
-    def _response(self, call: _Call, message: Message, *, signed: bool) -> Response:
+    def _response(self, call: _Call, message: Message, signer: Signer | None) -> Response:
         body = encoded(message)
         # Lower case: the official Python SDK finds these headers in no other (antom-api 1.10).
         headers = {"content-type": "application/json; charset=UTF-8"}
-        if signed:
+        if signer:
             time = time_text(self._emulator.timeline.now())
-            signer = self._emulator.signers[call.client_id]
             headers |= {
-                "client-id": call.client_id,
+                "client-id": signer.client_id,
                 "response-time": time,
                 "signature": signer.signature_header("POST", call.uri, time, body),
             }
         return Response(body, headers=headers)
+
+
+def _result(result: results.Result) -> Message:
+    return {"result": result.json()}
+
+
+def _operation_of(call: _Call) -> str:
+    """The last word of the path, as Antom's documentation calls the operation."""
+    return call.uri.partition("?")[0].rpartition("/")[2][:64]
 
 
 def _call_of(request: Request, body: bytes) -> _Call:

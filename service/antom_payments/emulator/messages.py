@@ -50,9 +50,10 @@ def payment_inquired(payment: Payment, status: PaymentStatus) -> Message:
             "method": "GET",
             "redirectUrl": _CHALLENGE_URL,
         }
-    if status is PaymentStatus.SUCCESS and payment.payment_time:
+    paid = status in {PaymentStatus.SUCCESS, PaymentStatus.CANCELLED}
+    if paid and payment.payment_time:
         answer["paymentTime"] = time_text(payment.payment_time)
-    if payment.auth_expiry_time:
+    if payment.auth_expiry_time and status is not PaymentStatus.CANCELLED:
         answer["authExpiryTime"] = time_text(payment.auth_expiry_time)
     answer["transactions"] = [_transaction(one) for one in payment.captures] or None
     return answer | _about_the_method(payment)
@@ -99,15 +100,21 @@ def _payment_notification(payment: Payment, notify_type: str, result: Result) ->
 
 def _payment_result(payment: Payment, status: PaymentStatus) -> Result | None:
     """The payment's own result; the PENDING sample has none."""
-    if status is PaymentStatus.PROCESSING:
-        return results.PAYMENT_IN_PROCESS
-    return None if status is PaymentStatus.PENDING else payment.result
+    match status:
+        case PaymentStatus.PROCESSING:
+            return results.PAYMENT_IN_PROCESS
+        case PaymentStatus.PENDING:
+            return None
+        case PaymentStatus.CANCELLED:
+            return results.CANCELLED
+        case PaymentStatus.SUCCESS | PaymentStatus.FAIL:
+            return payment.result
 
 
 def _about_the_method(payment: Payment) -> Message:
     """What depends on how the buyer paid, and the merchant's own metadata."""
     told: Message = {}
-    if payment.card and payment.status and payment.status.is_final:
+    if payment.card and payment.status in {PaymentStatus.SUCCESS, PaymentStatus.FAIL}:
         told["paymentResultInfo"] = _card_info(payment, payment.card)
     if payment.payment_method_type not in {"", "CARD"}:
         told["pspCustomerInfo"] = {

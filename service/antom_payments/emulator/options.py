@@ -10,6 +10,7 @@ from math import inf
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
+from antom_payments.emulator.faults import FaultPlan
 from antom_payments.emulator.results import CAPTURE_FAILURES, CAPTURED
 from antom_payments.errors import ConfigurationError
 
@@ -41,6 +42,8 @@ class EmulatorOptions:
     """Signs answers and notifications. Give its public half to the merchant."""
     merchant_public_keys: Mapping[str, Sequence[RSAPublicKey]] = field(repr=False)
     """By client id; a request may be signed with any of its client's keys."""
+    antom_next_private_key: RSAPrivateKey | None = field(default=None, repr=False)
+    """What Antom rotates to, for the faults NEXT_KEY."""
     default_notify_url: str = ""
     """Where notifications go when the session names no `paymentNotifyUrl`; empty: nowhere."""
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
@@ -48,7 +51,9 @@ class EmulatorOptions:
     clock_scale: float = 1.0
     """Seconds that pass at Antom for one outside; 0 stops the clock: it is moved by hand only."""
     seed: int | None = None
-    """Makes ids and session data repeatable; None draws new ones at every start."""
+    """Makes ids, session data and faults repeatable; None draws new ones at every start."""
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    """What goes wrong from the start on."""
     before_submission: BeforeSubmission = BeforeSubmission.ORDER_NOT_EXIST
     capture_order: CaptureOrder = CaptureOrder.PAYMENT_FIRST
     capture_delay_seconds: float = 1.0
@@ -70,6 +75,8 @@ class EmulatorOptions:
                 raise ConfigurationError(name, "must be a number of 0 or more")
         if not 0 < self.acknowledgement_timeout_seconds < inf:
             raise ConfigurationError("acknowledgement_timeout_seconds", "must be more than 0")
+        if self.faults.needs_the_next_key and not self.antom_next_private_key:
+            raise ConfigurationError("faults", "NEXT_KEY needs antom_next_private_key")
         if self.capture_result_code not in {CAPTURED.code, *CAPTURE_FAILURES}:
             raise ConfigurationError(
                 "capture_result_code", "must be SUCCESS or a code with which captures fail"

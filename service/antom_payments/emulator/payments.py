@@ -18,11 +18,12 @@ class PaymentStatus(StrEnum):
     PENDING = "PENDING"
     SUCCESS = "SUCCESS"
     FAIL = "FAIL"
+    CANCELLED = "CANCELLED"
 
     @property
     def is_final(self) -> bool:
         """Whether the buyer can do nothing more."""
-        return self in {PaymentStatus.SUCCESS, PaymentStatus.FAIL}
+        return self not in {PaymentStatus.PROCESSING, PaymentStatus.PENDING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,11 @@ class Payment:
     def amount(self) -> Amount:
         """What is to be collected."""
         return self.request.payment_amount
+
+    @property
+    def has_open_or_successful_capture(self) -> bool:
+        """Whether its money is taken, or may yet be."""
+        return any(one.result is None or one.result.status == "S" for one in self.captures)
 
     def live_session(self, now: datetime) -> Session | None:
         """The newest session that has not expired."""

@@ -304,6 +304,21 @@ class InquiryRequest(_Message):
         return self
 
 
+class NamedPayment(_Message):
+    """The ids in a request of any operation; empty where there is none."""
+
+    payment_request_id: str = ""
+    payment_id: str = ""
+
+
+def named_payment(body: bytes) -> NamedPayment:
+    """The payment that a request is about, however wrong the rest of it is."""
+    try:
+        return NamedPayment.model_validate_json(body)
+    except ValidationError:
+        return NamedPayment()
+
+
 Request = TypeVar("Request", bound=BaseModel)
 
 

@@ -46,6 +46,8 @@ class Refused(Exception):
 SESSION_CREATED = Result("SUCCESS", "S", "success.")
 INQUIRY_ANSWERED = Result("SUCCESS", "S", "Success")
 PAID = Result("SUCCESS", "S", "success")
+CANCELLED = Result("SUCCESS", "S", "Success")
+"""The `paymentResultCode` of a cancelled payment, in the samples (antom-api 5.3)."""
 CAPTURED = Result("SUCCESS", "S", "success.")
 CAPTURE_IN_PROCESS = Result("PAYMENT_IN_PROCESS", "U", "payment in process")
 PAYMENT_IN_PROCESS = Result("PAYMENT_IN_PROCESS", "U", "The payment is being processed.")
@@ -60,6 +62,18 @@ MEDIA_TYPE_NOT_ACCEPTABLE = Result(
 PARAM_ILLEGAL = Result("PARAM_ILLEGAL", "F", "Illegal parameters.")
 ORDER_NOT_EXIST = Result("ORDER_NOT_EXIST", "F", "The order does not exist.")
 ORDER_IS_CLOSED = Result("ORDER_IS_CLOSED", "F", "The order is closed.")
+ORDER_IS_CANCELED = Result("ORDER_IS_CANCELED", "F", "The order is cancelled.")
+ORDER_STATUS_INVALID = Result("ORDER_STATUS_INVALID", "F", "The order's status is invalid.")
+CANCEL_WINDOW_EXCEED = Result(
+    "CANCEL_WINDOW_EXCEED", "F", "The cancellation date exceeds the cancellation period."
+)
+PAYMENT_METHOD_NOT_SUPPORTED = Result(
+    "PAYMENT_METHOD_NOT_SUPPORTED", "F", "The payment method does not cancel what is paid."
+)
+UNKNOWN_EXCEPTION = Result("UNKNOWN_EXCEPTION", "U", "unknown exception")
+REQUEST_TRAFFIC_EXCEED_LIMIT = Result(
+    "REQUEST_TRAFFIC_EXCEED_LIMIT", "U", "The request traffic exceeds the limit."
+)
 REPEAT_REQ_INCONSISTENT = Result(
     "REPEAT_REQ_INCONSISTENT", "F", "Repeated requests are inconsistent."
 )
@@ -118,10 +132,12 @@ CAPTURE_FAILURES: Mapping[str, Result] = MappingProxyType(
             "AUTH_CANCELLED": "The payment authorization is cancelled.",
             "AUTH_EXPIRED": "The payment authorization is expired.",
             "AUTH_NOT_FOUND": "The payment authorization is not found.",
-            "CAPTURE_AMOUNT_EXCEED_AUTH_LIMIT": "The amount exceeds the authorized one.",
+            "CAPTURE_AMOUNT_EXCEED_AUTH_LIMIT": (
+                "The total capture amount exceeds the limit of the authorized payment amount."
+            ),
             "CURRENCY_NOT_SUPPORT": "The currency is not supported.",
             "INVALID_CONTRACT": "The contract is invalid.",
-            "MULTI_CAPTURE_NOT_SUPPORTED": "Multiple captures are not supported.",
+            "MULTI_CAPTURE_NOT_SUPPORTED": "The transaction does not support multiple captures.",
             "NO_PAY_OPTIONS": "No payment options are available.",
             "ORDER_IS_CANCELED": "The order is cancelled.",
             "ORDER_STATUS_INVALID": "The order's status is invalid.",

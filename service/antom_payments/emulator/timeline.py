@@ -36,6 +36,7 @@ class Timeline:
         self._moved = timedelta()
         self._agenda: list[tuple[datetime, int, Callable[[], None]]] = []
         self._entries = 0
+        self._waits: set[asyncio.Event] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._advancing = asyncio.Lock()
@@ -49,6 +50,16 @@ class Timeline:
         heapq.heappush(self._agenda, (time, self._entries, work))
         self._entries += 1
         self._changed.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until so many seconds have passed inside, or the agenda is cleared."""
+        over = asyncio.Event()
+        self._waits.add(over)
+        self.at(self.now() + timedelta(seconds=seconds), over.set)
+        try:
+            await over.wait()
+        finally:
+            self._waits.discard(over)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Run ``work`` beside the agenda; `settle` waits for it."""
@@ -91,6 +102,8 @@ class Timeline:
     async def clear(self) -> None:
         """Forget the agenda, stop what runs, and go back to the clock outside."""
         self._agenda.clear()
+        for over in self._waits:
+            over.set()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
