@@ -33,7 +33,9 @@ def steps_table() -> str:
     rows = []
     for news in EventType:
         if news in STEPS:
-            cells = [_step(state, STEPS[news].get(state)) for state in states]
+            # A refusal of a payment that went on is no news of it.
+            otherwise = "not told" if news is EventType.SESSION_REFUSED else "contradiction"
+            cells = [_step(state, STEPS[news].get(state), otherwise) for state in states]
             rows.append((f"`{news}`", *cells))
     return _table(("news", *(f"in `{state}`" for state in states)), rows)
 
@@ -57,9 +59,9 @@ def with_tables(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
     return text
 
 
-def _step(before: PaymentState, after: PaymentState | None) -> str:
+def _step(before: PaymentState, after: PaymentState | None, otherwise: str) -> str:
     if after is None:
-        return "contradiction"
+        return otherwise
     return "stays" if after is before else f"→ `{after}`"
 
 

@@ -41,7 +41,8 @@ def a_payment_fact(outcome: Outcome = Outcome.SUCCEEDED, **more: Any) -> Fact:
         "outcome": outcome,
         "payment_id": "P-1",
         "fact_id": "P-1",
-        "source": Source.NOTIFICATION,
+        # Only an inquiry tells that nobody paid.
+        "source": Source.INQUIRY if outcome is Outcome.EXPIRED else Source.NOTIFICATION,
         "amount": WHOLE,
         "payment_request_id": "order-1-attempt-1",
         "result_code": {Outcome.SUCCEEDED: "SUCCESS"}.get(outcome, outcome.value),

@@ -40,6 +40,14 @@ class Outcome(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
+    """Antom has no such word: `expiry.expired` alone concludes it, from an inquiry's answer."""
+
+
+_CAPTURE_STATES = {
+    Outcome.SUCCEEDED: CaptureState.SUCCEEDED,
+    Outcome.FAILED: CaptureState.FAILED,
+}
+"""Where a capture is over; anything else told of it is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,11 @@ class Fact:
     capture_expected: bool | None = None
     """True when the news itself shows a capture (inquiry: authExpiryTime or a CAPTURE)."""
 
+    def __post_init__(self) -> None:
+        is_inquired = self.kind is FactKind.PAYMENT and self.source is Source.INQUIRY
+        if self.outcome is Outcome.EXPIRED and not is_inquired:
+            raise ValueError("only an inquiry about a payment can end in EXPIRED; see expiry.py")
+
     @property
     def identity(self) -> tuple[str, FactKind, str, Outcome]:
         """What makes two tellings the same fact."""
@@ -97,8 +110,9 @@ class Notification:
 def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     """What ``fact`` does to ``payment``: exactly one event, whatever it says.
 
-    Amounts are compared first, value and currency: a fact about another amount concludes nothing.
-    A step that the table does not allow concludes nothing either; both want an inquiry.
+    Amounts are compared first, value and currency: a fact about another amount concludes nothing,
+    whatever told it. A step that the table does not allow concludes nothing either, unless a signed
+    inquiry tells it; both want an inquiry.
     """
     if payment.payment_id and fact.payment_id and fact.payment_id != payment.payment_id:
         return contradicted(payment, now)
@@ -108,22 +122,18 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     known = _with_knowledge(told, fact)
     news = _news(known, fact)
     after = step(payment.state, news)
-    if after is None or _contradicts_capture(payment, fact) or _was_only_held(payment, news):
-        # What became of the payment, an answer's payment fact tells, never its captures: Antom
-        # lists the capture of a payment that was cancelled after, too.
-        may_overrule = fact.kind is FactKind.PAYMENT or after is not None
-        if fact.source is Source.INQUIRY and may_overrule:
-            return _corrected(told, known, fact, news)
+    if after is None or _contradicts(payment, fact, news, now):
+        if _may_overrule(fact, after):
+            return _corrected(told, known, fact, news, after)
         return _inconclusive(told, EventType.CONTRADICTION)
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(known, fact, after)
-        if _taken(changed) > payment.amount.minor_units:
+        if changed.taken_minor_units > payment.amount.minor_units:
             return _inconclusive(told, EventType.AMOUNT_MISMATCH, reported=fact.amount)
     else:
         changed = _with_payment_result(known, fact, news, after)
-    in_doubt = fact.outcome is Outcome.SUCCEEDED and news is EventType.PAYMENT_PENDING
-    if fact.source is Source.INQUIRY and not in_doubt:
-        changed = replace(changed, inquiry_wanted=False)
+    in_doubt = _is_in_doubt(fact, news)
+    changed = replace(changed, inquiry_wanted=in_doubt or _wants_inquiry(changed, fact))
     return Decision(changed, news, state_before=payment.state, is_conclusive=not in_doubt)
 
 
@@ -133,61 +143,143 @@ def contradicted(payment: Payment, now: datetime) -> Decision:
     return _inconclusive(told, EventType.CONTRADICTION)
 
 
-def _was_only_held(payment: Payment, news: EventType) -> bool:
+def may_have_lapsed(payment: Payment, payment_id: str, now: datetime) -> bool:
+    """Whether ``payment`` can have lapsed unpaid, by an answer that names ``payment_id``.
+
+    Not while a session lives or news is open, nor once a capture was told; and an order that does
+    not exist (no `payment_id`) is not the one that Antom named before. Looked at when the answer is
+    judged and again under the payment's lock, where other news may have come first.
+    """
+    is_another = payment.payment_id is not None and not payment_id
+    expiry = payment.payment_session_expiry_time
+    is_payable = expiry is not None and expiry > now
+    has_news = payment.inquiry_wanted or bool(payment.captures)
+    return payment.state.is_open and not (is_another or is_payable or has_news)
+
+
+def shows_only_held(payment: Payment, fact: Fact) -> bool:
     """Whether money counted as taken was only held: evidence of a capture that nobody expected."""
-    return (
-        payment.state is PaymentState.SUCCEEDED
-        and not payment.capture_expected
-        and news in {EventType.PAYMENT_AUTHORIZED, EventType.CAPTURE_FAILED}
-        and _taken(payment) < payment.amount.minor_units
+    if payment.state is not PaymentState.SUCCEEDED or payment.capture_expected:
+        return False
+    taken = payment.taken_minor_units
+    if fact.kind is FactKind.CAPTURE:
+        if fact.outcome is Outcome.SUCCEEDED and fact.amount:
+            taken += fact.amount.minor_units
+    elif fact.outcome is not Outcome.SUCCEEDED or not fact.capture_expected:
+        return False
+    return taken < payment.amount.minor_units
+
+
+def _may_overrule(fact: Fact, after: PaymentState | None) -> bool:
+    """Whether a fact that contradicts the payment has the last word: a signed inquiry's has.
+
+    EXPIRED never: it is our conclusion, and news overtook it. What became of the payment, an
+    answer's payment fact tells, never its captures: Antom lists the capture of a payment that was
+    cancelled after, too.
+    """
+    if fact.source is not Source.INQUIRY or fact.outcome is Outcome.EXPIRED:
+        return False
+    return fact.kind is FactKind.PAYMENT or after is not None
+
+
+def _contradicts(payment: Payment, fact: Fact, news: EventType, now: datetime) -> bool:
+    """Whether news of a legal step cannot be true all the same, given what else is known."""
+    if shows_only_held(payment, fact):
+        return True
+    if fact.kind is FactKind.CAPTURE:
+        return _contradicts_capture(payment, fact)
+    state = payment.state
+    match fact.outcome:
+        case Outcome.SUCCEEDED:
+            # That a late success does not revive a cancelled payment is about notifications
+            # (antom-api 4.1): an inquiry would still say CANCELLED.
+            is_revived = state is PaymentState.CANCELLED and fact.source is Source.INQUIRY
+            return is_revived or (state is PaymentState.FAILED and _is_in_doubt(fact, news))
+        case Outcome.FAILED:
+            return state.is_open and payment.taken_minor_units > 0
+        case Outcome.EXPIRED:
+            return state.is_open and not may_have_lapsed(payment, fact.payment_id, now)
+        case _:
+            return False
+
+
+def _contradicts_capture(payment: Payment, fact: Fact) -> bool:
+    """Whether a capture that is over is now said to have ended otherwise."""
+    if fact.outcome is Outcome.PROCESSING:
+        return False
+    ended = _CAPTURE_STATES[fact.outcome]
+    return any(
+        capture.state is not ended or (fact.amount is not None and fact.amount != capture.amount)
+        for capture in payment.captures
+        if capture.capture_id == fact.fact_id and capture.state is not CaptureState.PROCESSING
     )
 
 
-def _corrected(told: Payment, known: Payment, fact: Fact, news: EventType) -> Decision:
+def _is_in_doubt(fact: Fact, news: EventType) -> bool:
+    """Whether nobody knows yet if a success is money held or money taken."""
+    return fact.outcome is Outcome.SUCCEEDED and news is EventType.PAYMENT_PENDING
+
+
+def _wants_inquiry(payment: Payment, fact: Fact) -> bool:
+    """Whether an inquiry is wanted after ``fact``: only Antom's final word ends the wish.
+
+    An answer's captures leave it alone, and one that calls open what is known to be over is late,
+    or we are wrong: it is asked again.
+    """
+    if fact.source is not Source.INQUIRY or fact.kind is FactKind.CAPTURE:
+        return payment.inquiry_wanted
+    if fact.outcome in {Outcome.PROCESSING, Outcome.PENDING}:
+        return payment.inquiry_wanted or not payment.state.is_open
+    return False
+
+
+def _corrected(
+    told: Payment, known: Payment, fact: Fact, news: EventType, after: PaymentState | None
+) -> Decision:
     """What a signed inquiry makes of a payment whose state it contradicts: what Antom says.
 
     An event of its own type, so that nobody takes it for an ordinary step (design 7).
     """
     if fact.kind is FactKind.CAPTURE:
-        changed = _with_capture(_without_capture(known, fact), fact, PaymentState.SUCCEEDED)
-        if _taken(changed) > known.amount.minor_units:
+        changed = _with_corrected_capture(known, fact, after or known.state)
+        if changed.taken_minor_units > known.amount.minor_units:
             return _inconclusive(told, EventType.AMOUNT_MISMATCH, reported=fact.amount)
-        if changed.state is PaymentState.SUCCEEDED and _taken(changed) < known.amount.minor_units:
-            changed = replace(
-                changed,
-                state=PaymentState.AUTHORIZED,
-                authorized_minor_units=known.amount.minor_units,
-            )
     else:
-        taken = _taken(known)
+        taken = known.taken_minor_units
         whole = known.amount.minor_units
         paid = PaymentState.SUCCEEDED if taken >= whole else PaymentState.AUTHORIZED
-        after = {
+        ended = {
             EventType.PAYMENT_AUTHORIZED: paid,
             EventType.PAYMENT_SUCCEEDED: PaymentState.SUCCEEDED,
             EventType.PAYMENT_FAILED: PaymentState.FAILED,
             EventType.PAYMENT_CANCELLED: PaymentState.CANCELLED,
-            EventType.PAYMENT_EXPIRED: PaymentState.EXPIRED,
         }.get(news, PaymentState.PROCESSING)
         changed = replace(
             known,
-            state=after,
+            state=ended,
             authorized_minor_units=whole if news is EventType.PAYMENT_AUTHORIZED else taken,
             captured_minor_units=whole if news is EventType.PAYMENT_SUCCEEDED else taken,
             result_code=fact.result_code,
         )
     return Decision(
-        payment=replace(changed, inquiry_wanted=False),
+        payment=replace(changed, inquiry_wanted=_wants_inquiry(changed, fact)),
         type=EventType.PAYMENT_CORRECTED,
         state_before=known.state,
     )
 
 
-def _without_capture(payment: Payment, fact: Fact) -> Payment:
-    """The payment without what was known of the fact's capture, and of money taken by it."""
+def _with_corrected_capture(payment: Payment, fact: Fact, after: PaymentState) -> Payment:
+    """The payment with what is known of the fact's capture replaced, and the money it took."""
     rest = tuple(c for c in payment.captures if c.capture_id != fact.fact_id)
-    changed = replace(payment, captures=rest)
-    return replace(changed, captured_minor_units=_taken(changed))
+    without = replace(payment, captures=rest)
+    taken = without.taken_minor_units
+    held = taken if payment.state.is_open else payment.authorized_minor_units
+    without = replace(without, captured_minor_units=taken, authorized_minor_units=held)
+    changed = _with_capture(without, fact, after)
+    whole = payment.amount.minor_units
+    if changed.state is PaymentState.SUCCEEDED and changed.taken_minor_units < whole:
+        return replace(changed, state=PaymentState.AUTHORIZED, authorized_minor_units=whole)
+    return changed
 
 
 def _inconclusive(told: Payment, news: EventType, *, reported: Money | None = None) -> Decision:
@@ -214,30 +306,24 @@ def _is_about_another_amount(payment: Payment, fact: Fact) -> bool:
     )
 
 
-def _contradicts_capture(payment: Payment, fact: Fact) -> bool:
-    """Whether a capture that is over is now said to have ended otherwise."""
-    if fact.kind is not FactKind.CAPTURE or fact.outcome is Outcome.PROCESSING:
-        return False
-    over = {Outcome.SUCCEEDED: CaptureState.FAILED, Outcome.FAILED: CaptureState.SUCCEEDED}
-    return any(
-        capture.capture_id == fact.fact_id and capture.state is over.get(fact.outcome)
-        for capture in payment.captures
-    )
-
-
 def _with_knowledge(payment: Payment, fact: Fact) -> Payment:
     """The payment with what the fact tells beside its outcome."""
     # Evidence of a capture wins over what the request said: authorised is not paid.
     expected = payment.capture_expected
+    succeeded = fact.kind is FactKind.PAYMENT and fact.outcome is Outcome.SUCCEEDED
     if fact.kind is FactKind.CAPTURE or fact.capture_expected:
         expected = True
     elif expected is None:
-        expected = fact.capture_expected
+        # An inquiry after the success would show a capture that is to come.
+        answers = succeeded and fact.source is Source.INQUIRY
+        expected = False if answers else fact.capture_expected
+    # Windows to cancel and refund start at the success, not at a failure that was told before.
+    times = (fact.payment_time, payment.payment_time)
     return replace(
         payment,
         payment_id=payment.payment_id or fact.payment_id or None,
         payment_create_time=payment.payment_create_time or fact.payment_create_time,
-        payment_time=payment.payment_time or fact.payment_time,
+        payment_time=(times[0] or times[1]) if succeeded else (times[1] or times[0]),
         auth_expiry_time=fact.auth_expiry_time or payment.auth_expiry_time,
         capture_expected=expected,
     )
@@ -283,8 +369,6 @@ def _with_payment_result(
         authorized_minor_units=whole if held else payment.authorized_minor_units,
         captured_minor_units=whole if taken else payment.captured_minor_units,
         result_code=fact.result_code if held or taken or moved else payment.result_code,
-        inquiry_wanted=payment.inquiry_wanted
-        or (fact.outcome is Outcome.SUCCEEDED and payment.capture_expected is None),
     )
 
 
@@ -296,30 +380,19 @@ def _with_capture(payment: Payment, fact: Fact, after: PaymentState) -> Payment:
         captures[fact.fact_id] = Capture(
             capture_id=fact.fact_id,
             capture_request_id=fact.request_id,
-            state={
-                Outcome.SUCCEEDED: CaptureState.SUCCEEDED,
-                Outcome.FAILED: CaptureState.FAILED,
-            }.get(fact.outcome, CaptureState.PROCESSING),
+            state=_CAPTURE_STATES.get(fact.outcome, CaptureState.PROCESSING),
             amount=fact.amount or payment.amount,
             result_code=fact.result_code,
             capture_time=fact.antom_time,
         )
     changed = replace(payment, captures=tuple(captures.values()))
-    taken = _taken(changed)
+    taken = changed.taken_minor_units
+    acted = PaymentState.PROCESSING if payment.state.is_open else payment.state
     return replace(
         changed,
-        state=after if taken >= payment.amount.minor_units else payment.state,
+        state=after if taken >= payment.amount.minor_units else acted,
         # What was taken was held before, and what is known to be taken stays so: the news of
         # captures and of the payment may come in any order.
         authorized_minor_units=max(payment.authorized_minor_units, taken),
         captured_minor_units=max(payment.captured_minor_units, taken),
-    )
-
-
-def _taken(payment: Payment) -> int:
-    """Minor units of the captures that succeeded."""
-    return sum(
-        capture.amount.minor_units
-        for capture in payment.captures
-        if capture.state is CaptureState.SUCCEEDED
     )

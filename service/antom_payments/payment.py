@@ -28,6 +28,11 @@ class PaymentState(StrEnum):
         """Whether subscribers to final states hear of it. SUCCEEDED may still be cancelled."""
         return self in FINAL_STATES
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still end in any way: the whole is neither held, taken nor refused."""
+        return self in OPEN_STATES
+
 
 FINAL_STATES = frozenset(
     {
@@ -36,6 +41,11 @@ FINAL_STATES = frozenset(
         PaymentState.CANCELLED,
         PaymentState.EXPIRED,
     }
+)
+
+
+OPEN_STATES = frozenset(
+    {PaymentState.CREATING, PaymentState.AWAITING_BUYER, PaymentState.PROCESSING}
 )
 
 
@@ -79,9 +89,6 @@ class EventType(StrEnum):
 _P, _E = PaymentState, EventType
 
 
-_UNPAID = (_P.CREATING, _P.AWAITING_BUYER, _P.PROCESSING)
-
-
 # The one table of legal steps: news → {state before: state after}. News that is not in the row of
 # the present state is a contradiction: it is told, and changes nothing until an inquiry confirms.
 # A step that keeps the state is late or repeated news, and is legal. PAYMENT_CORRECTED has no row:
@@ -94,61 +101,69 @@ STEPS: Mapping[EventType, Mapping[PaymentState, PaymentState]] = MappingProxyTyp
             _P.CREATING: _P.AWAITING_BUYER,
         },
         _E.SESSION_RENEWED: {state: state for state in _P} | {_P.CREATING: _P.AWAITING_BUYER},
-        _E.SESSION_REFUSED: {_P.CREATING: _P.FAILED, _P.FAILED: _P.FAILED},
+        # Of a payment that went on, a refusal says nothing: it is not told at all.
+        _E.SESSION_REFUSED: {_P.CREATING: _P.FAILED},
         _E.PAYMENT_PROCESSING: {
-            **dict.fromkeys(_UNPAID, _P.PROCESSING),
+            **dict.fromkeys(OPEN_STATES, _P.PROCESSING),
             _P.AUTHORIZED: _P.AUTHORIZED,
             _P.SUCCEEDED: _P.SUCCEEDED,
             _P.FAILED: _P.FAILED,
             _P.CANCELLED: _P.CANCELLED,
         },
         _E.PAYMENT_PENDING: {
-            **dict.fromkeys(_UNPAID, _P.PROCESSING),
+            **dict.fromkeys(OPEN_STATES, _P.PROCESSING),
             _P.AUTHORIZED: _P.AUTHORIZED,
             _P.SUCCEEDED: _P.SUCCEEDED,
             _P.FAILED: _P.FAILED,
             _P.CANCELLED: _P.CANCELLED,
         },
         _E.PAYMENT_AUTHORIZED: {
-            **dict.fromkeys(_UNPAID, _P.AUTHORIZED),
+            **dict.fromkeys(OPEN_STATES, _P.AUTHORIZED),
             _P.AUTHORIZED: _P.AUTHORIZED,
             _P.SUCCEEDED: _P.SUCCEEDED,
             # Antom: a late success does not revive a cancelled payment (antom-api 4.1).
             _P.CANCELLED: _P.CANCELLED,
         },
         _E.PAYMENT_SUCCEEDED: {
-            **dict.fromkeys(_UNPAID, _P.SUCCEEDED),
+            **dict.fromkeys(OPEN_STATES, _P.SUCCEEDED),
             _P.SUCCEEDED: _P.SUCCEEDED,
             _P.CANCELLED: _P.CANCELLED,
         },
         _E.PAYMENT_FAILED: {
-            **dict.fromkeys(_UNPAID, _P.FAILED),
+            **dict.fromkeys(OPEN_STATES, _P.FAILED),
             _P.FAILED: _P.FAILED,
             _P.EXPIRED: _P.EXPIRED,
         },
         _E.PAYMENT_CANCELLED: {
-            **dict.fromkeys(_UNPAID, _P.CANCELLED),
+            **dict.fromkeys(OPEN_STATES, _P.CANCELLED),
             _P.AUTHORIZED: _P.CANCELLED,
             _P.SUCCEEDED: _P.CANCELLED,
             _P.CANCELLED: _P.CANCELLED,
         },
         _E.PAYMENT_EXPIRED: {
-            **dict.fromkeys(_UNPAID, _P.EXPIRED),
+            **dict.fromkeys(OPEN_STATES, _P.EXPIRED),
             _P.EXPIRED: _P.EXPIRED,
             _P.FAILED: _P.FAILED,
         },
         # A capture of the whole amount is money taken, also when its news outruns the payment's.
         _E.CAPTURE_SUCCEEDED: {
-            **dict.fromkeys(_UNPAID, _P.SUCCEEDED),
+            **dict.fromkeys(OPEN_STATES, _P.SUCCEEDED),
             _P.AUTHORIZED: _P.SUCCEEDED,
             _P.SUCCEEDED: _P.SUCCEEDED,
         },
-        # A failed capture leaves the authorisation; the payment may be captured again.
+        # A failed capture leaves the authorisation; the payment may be captured again. News of any
+        # capture proves that the buyer acted.
         _E.CAPTURE_FAILED: {
-            state: state for state in (*_UNPAID, _P.AUTHORIZED, _P.SUCCEEDED, _P.CANCELLED)
+            **dict.fromkeys(OPEN_STATES, _P.PROCESSING),
+            _P.AUTHORIZED: _P.AUTHORIZED,
+            _P.SUCCEEDED: _P.SUCCEEDED,
+            _P.CANCELLED: _P.CANCELLED,
         },
         _E.CAPTURE_PROCESSING: {
-            state: state for state in (*_UNPAID, _P.AUTHORIZED, _P.SUCCEEDED, _P.CANCELLED)
+            **dict.fromkeys(OPEN_STATES, _P.PROCESSING),
+            _P.AUTHORIZED: _P.AUTHORIZED,
+            _P.SUCCEEDED: _P.SUCCEEDED,
+            _P.CANCELLED: _P.CANCELLED,
         },
     }
 )
@@ -204,6 +219,15 @@ class Payment:
     inquiry_wanted: bool = False
     """Whether something asks for an inquiry: a contradiction, a mismatch."""
 
+    @property
+    def taken_minor_units(self) -> int:
+        """What the captures that succeeded took; `captured_minor_units` also counts other ways."""
+        return sum(
+            capture.amount.minor_units
+            for capture in self.captures
+            if capture.state is CaptureState.SUCCEEDED
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -243,7 +267,7 @@ def with_session(payment: Payment, session_expiry_time: datetime, now: datetime)
 def with_refusal(payment: Payment, result_code: str, now: datetime) -> Decision | None:
     """What Antom's refusal of the first session does; None when the payment went on already."""
     after = step(payment.state, EventType.SESSION_REFUSED)
-    if after is None or payment.state.is_final:
+    if after is None:
         return None
     return Decision(
         payment=replace(

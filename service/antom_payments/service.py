@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from antom_payments import telemetry
+from antom_payments import alarm, telemetry
 from antom_payments.antom import AntomClient, SessionPolicy, session_body
 from antom_payments.antom.messages import with_expiry_of
 from antom_payments.errors import (
@@ -34,9 +34,9 @@ from antom_payments.errors import (
     StoreUnavailable,
 )
 from antom_payments.fact import Fact, Notification
-from antom_payments.payment import EventType, Payment
+from antom_payments.payment import Payment, Source
 from antom_payments.session import Session, SessionRequest
-from antom_payments.store import Applied, AppliedOutcome, Member, PaymentStore, SessionClaim
+from antom_payments.store import Applied, Member, PaymentStore, SessionClaim
 
 T = TypeVar("T")
 Inquired = tuple[Payment, bool]
@@ -48,10 +48,6 @@ _SHARED_INQUIRY_SECONDS = 1.0
 """Callers that want a fresh read share one inquiry per payment within this time."""
 _KEEP_ANSWER_SECONDS = 60.0
 """How long an answer of Antom is held in memory while the database cannot take it."""
-
-_ALARMING = frozenset({EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION})
-
-_log = telemetry.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +173,7 @@ class PaymentService:
         for a fact that is known already, a duplicate. Raises StoreUnavailable.
         """
         [applied] = await self._store.apply([Member(fact, notification, not_understood)])
+        alarm.sound(applied, Source.NOTIFICATION)
         return applied
 
     def scope(self, caller: Caller, wanted: Collection[str]) -> frozenset[str] | None:
@@ -295,7 +292,7 @@ class PaymentService:
         if answer.facts:
             members = [Member(fact) for fact in answer.facts]
             for applied in await _kept(lambda: self._store.apply(members)):
-                _alert(applied)
+                alarm.sound(applied, Source.INQUIRY)
         found = await self._store.payment(
             payment.merchant_account, payment_request_id=payment.payment_request_id
         )
@@ -358,20 +355,3 @@ def _intent(request: SessionRequest, merchant_account: str, now: datetime) -> Pa
         metadata=dict(request.metadata),
         traceparent=telemetry.current_traceparent(),
     )
-
-
-def _alert(applied: Applied) -> None:
-    """Tell operators of inquiry news that needs a person's look. Ids only."""
-    event = applied.event
-    is_new = applied.outcome is AppliedOutcome.APPLIED
-    if event and (
-        (is_new and event.type in _ALARMING) or applied.outcome is AppliedOutcome.CONFLICT
-    ):
-        _log.error(
-            "inquiry_contradicts",
-            outcome=applied.outcome.value,
-            event_type=event.type.value,
-            merchant_account=event.payment.merchant_account,
-            payment_request_id=event.payment.payment_request_id,
-            event_id=event.event_id,
-        )

@@ -105,7 +105,7 @@ async def test_a_fresh_read_that_is_told_another_amount_concludes_nothing_and_al
     assert payment.state is PaymentState.AWAITING_BUYER
     assert await till.news() == [EventType.SESSION_CREATED, EventType.AMOUNT_MISMATCH]
     [alert] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert "inquiry_contradicts" in str(alert.msg)
+    assert "contradiction" in str(alert.msg)
 
 
 async def test_callers_of_the_same_second_share_one_inquiry(

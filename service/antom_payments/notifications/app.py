@@ -336,8 +336,8 @@ def _describe(span: Span, told: _Told) -> None:
 
 
 def _write_log(told: _Told) -> None:
-    """One line for each notification: an error is one that a person must look at."""
-    if told.outcome.is_alarming or (told.outcome is Outcome.ACCEPTED and told.reason):
+    """One line for each notification; that it contradicts what is stored, the alarm tells."""
+    if told.outcome.is_alarming:
         _log.error("notification", **_fields(told), exc_info=told.error)
     elif told.outcome in {Outcome.BAD_SIGNATURE, Outcome.ORPHANED}:
         _log.warning("notification", **_fields(told))

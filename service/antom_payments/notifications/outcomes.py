@@ -31,8 +31,8 @@ class Outcome(StrEnum):
 
     @property
     def is_alarming(self) -> bool:
-        """Whether a person must look at it: it does not get better by itself."""
-        return self in {Outcome.CONFLICT, Outcome.QUARANTINED, Outcome.STALE, Outcome.ERROR}
+        """Whether a person must look at it, and nobody else says so: a conflict has its alarm."""
+        return self in {Outcome.QUARANTINED, Outcome.STALE, Outcome.ERROR}
 
 
 OF_APPLIED = {

@@ -11,8 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from antom_payments.fact import Fact, FactKind, Notification, Outcome, contradicted, decide
-from antom_payments.payment import EventType, Payment, Source
+from antom_payments.fact import (
+    Fact,
+    FactKind,
+    Notification,
+    Outcome,
+    contradicted,
+    decide,
+    shows_only_held,
+)
+from antom_payments.payment import Decision, EventType, Payment, Source
 from antom_payments.payment_event import PaymentEvent
 
 Identity = tuple[str, FactKind, str, Outcome]
@@ -55,6 +63,8 @@ class Applied:
     outcome: AppliedOutcome
     event: PaymentEvent | None = None
     payment: Payment | None = None
+    adopted: tuple[PaymentEvent, ...] = ()
+    """The events of orphans that it brought home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ class Verdict:
     outcome: AppliedOutcome
     known: KnownFact | None = None
     key: PaymentKey | None = None
+    adopted: tuple[KnownFact, ...] = ()
 
 
 @dataclass(slots=True)
@@ -114,6 +125,22 @@ class Batch:
         if payment.payment_id:
             self.by_payment_id[(payment.merchant_account, payment.payment_id)] = key
 
+    def named(self, member: Member) -> Member:
+        """The member, its fact under the `paymentId` that its payment has, when it names none.
+
+        An inquiry's answer may leave it out (antom-api 3.3); the fact is the same. Not of EXPIRED:
+        that Antom knows no `paymentId` may be what it says.
+        """
+        fact = member.fact
+        if fact is None or fact.payment_id or fact.outcome is Outcome.EXPIRED:
+            return member
+        payment = self.payments.get((fact.merchant_account, fact.payment_request_id or ""))
+        if payment is None or not payment.payment_id:
+            return member
+        fact_id = payment.payment_id if fact.kind is FactKind.PAYMENT else fact.fact_id
+        fact = replace(fact, payment_id=payment.payment_id, fact_id=fact_id)
+        return replace(member, fact=fact)
+
     def tell(self, member: Member, now: datetime) -> Verdict:
         """Decide one member, given all before it."""
         fact = member.fact
@@ -138,9 +165,12 @@ class Batch:
         self.facts[fact.identity] = known
         if key is None:
             return Verdict(AppliedOutcome.ORPHANED, known)
+        return self._applied(known, key, now)
+
+    def _applied(self, known: KnownFact, key: PaymentKey, now: datetime) -> Verdict:
+        """Conclude a fact, and the orphans that waited for it."""
         self._conclude(known, key, now)
-        self._adopt(key, now)
-        return Verdict(AppliedOutcome.APPLIED, known, key)
+        return Verdict(AppliedOutcome.APPLIED, known, key, self._adopt(key, now))
 
     def _tell_again(
         self, known: KnownFact, member: Member, key: PaymentKey | None, now: datetime
@@ -152,52 +182,40 @@ class Batch:
         if key and known.is_orphan and not member.not_understood:
             # Its payment is known by now: of a restored database, or bound by other news.
             known.is_orphan, known.is_adopted = False, True
-            self._conclude(known, key, now)
-            self._adopt(key, now)
-            return Verdict(AppliedOutcome.APPLIED, known, key)
+            return self._applied(known, key, now)
         if key and fact.source is Source.INQUIRY:
-            if self._closes(known, fact, key, now):
+            decision = self._decide(fact, key, now)
+            if _settles(decision, known):
                 known.fact, known.is_retold, known.notification_id = fact, True, None
-                self._conclude(known, key, now)
-                self._adopt(key, now)
-                return Verdict(AppliedOutcome.APPLIED, known, key)
-            self._note_confirmed(known, fact, key)
-        if _same_content(fact, known.fact):
+                return self._applied(known, key, now)
+            # That a payment's capture came to be listed after its end is told once.
+            if fact.kind is FactKind.PAYMENT or decision.type is not EventType.CONTRADICTION:
+                self._want_inquiry(key, wanted=decision.payment.inquiry_wanted)
+        is_held = key is not None and shows_only_held(self.payments[key], fact)
+        if _same_content(fact, known.fact) and not is_held:
             outcome = AppliedOutcome.ORPHANED if known.is_orphan else AppliedOutcome.DUPLICATE
             return Verdict(outcome, known, key)
         if key is not None:
-            payment = self.payments[key]
-            self.payments[key] = replace(payment, inquiry_wanted=True)
-            self.changed.add(key)
+            self._want_inquiry(key, wanted=True)
         return Verdict(AppliedOutcome.CONFLICT, known, key)
 
-    def _closes(self, known: KnownFact, told: Fact, key: PaymentKey, now: datetime) -> bool:
-        """Whether a signed inquiry settles what was told before and left open, or told wrongly."""
+    def _want_inquiry(self, key: PaymentKey, *, wanted: bool) -> None:
         payment = self.payments[key]
-        is_payment = told.kind is FactKind.PAYMENT
-        if known.is_orphan or (is_payment and told.amount != payment.amount):
-            return False
-        decision = decide(payment, told, now)
-        settles = decision.is_conclusive and not known.is_conclusive
-        return settles or decision.type is EventType.PAYMENT_CORRECTED
-
-    def _note_confirmed(self, known: KnownFact, told: Fact, key: PaymentKey) -> None:
-        """An inquiry that says what is known already ends the wish for one."""
-        payment = self.payments[key]
-        is_told = known.is_conclusive and told.kind is FactKind.PAYMENT
-        if is_told and payment.inquiry_wanted and _same_content(told, known.fact):
-            self.payments[key] = replace(payment, inquiry_wanted=False)
+        if payment.inquiry_wanted is not wanted:
+            self.payments[key] = replace(payment, inquiry_wanted=wanted)
             self.changed.add(key)
 
-    def _conclude(self, known: KnownFact, key: PaymentKey, now: datetime) -> None:
-        """Let the domain decide; note the change and its one event."""
-        fact = known.fact
-        # paymentRequestId and paymentId are one-to-one (antom-api 4.2).
+    def _decide(self, fact: Fact, key: PaymentKey, now: datetime) -> Decision:
+        """Let the domain decide; paymentRequestId and paymentId are one-to-one (antom-api 4.2)."""
         owner = self.by_payment_id.get((fact.merchant_account, fact.payment_id), key)
         if owner == key:
-            decision = decide(self.payments[key], fact, now)
-        else:
-            decision = contradicted(self.payments[key], now)
+            return decide(self.payments[key], fact, now)
+        return contradicted(self.payments[key], now)
+
+    def _conclude(self, known: KnownFact, key: PaymentKey, now: datetime) -> None:
+        """Note what the domain decides, and its one event."""
+        fact = known.fact
+        decision = self._decide(fact, key, now)
         self.add_payment(decision.payment)
         self.changed.add(key)
         known.event_id = str(uuid.uuid4())
@@ -217,7 +235,7 @@ class Batch:
             )
         )
 
-    def _adopt(self, key: PaymentKey, now: datetime) -> None:
+    def _adopt(self, key: PaymentKey, now: datetime) -> tuple[KnownFact, ...]:
         """Conclude the orphans that waited for this payment's `paymentId`, oldest first."""
         payment_id = self.payments[key].payment_id
         waiting = [
@@ -228,10 +246,12 @@ class Batch:
             and known.fact.merchant_account == key[0]
             and known.fact.payment_request_id in {None, key[1]}
         ]
-        for known in sorted(waiting, key=lambda known: known.told_time):
+        waiting.sort(key=lambda known: known.told_time)
+        for known in waiting:
             known.is_orphan = False
             known.is_adopted = True
             self._conclude(known, key, now)
+        return tuple(waiting)
 
     def _payment_of(self, fact: Fact) -> PaymentKey | None:
         """The payment of a fact: by the merchant's id if it names one, else by Antom's."""
@@ -241,7 +261,24 @@ class Batch:
         return self.by_payment_id.get((fact.merchant_account, fact.payment_id))
 
 
+def _settles(decision: Decision, known: KnownFact) -> bool:
+    """Whether an inquiry that tells a known fact again makes it news: by an event of its own.
+
+    It closes what was left open, corrects the state, or leads where a correction led away from.
+    """
+    moves = decision.payment.state is not decision.state_before
+    is_news = moves or not known.is_conclusive
+    return decision.type is EventType.PAYMENT_CORRECTED or (decision.is_conclusive and is_news)
+
+
 def _same_content(told: Fact, known: Fact) -> bool:
-    """Whether a fact is told as it was told before, in what matters."""
+    """Whether a fact is told as it was told before, in what matters; what is not said differs not.
+
+    Only money that moved must be named.
+    """
     requests = {told.payment_request_id, known.payment_request_id} - {None}
-    return told.amount == known.amount and told.payment_id == known.payment_id and len(requests) < 2
+    payments = {told.payment_id, known.payment_id} - {""}
+    amounts = {told.amount, known.amount}
+    if told.outcome is not Outcome.SUCCEEDED:
+        amounts -= {None}
+    return len(amounts) < 2 and len(payments) < 2 and len(requests) < 2

@@ -64,7 +64,10 @@ async def apply_members(
     batch = Batch()
     told = [member.fact for member in members if member.fact is not None]
     if told:
-        await _read(connection, batch, told)
+        ids = await _read_payments(connection, batch, told)
+        members = [batch.named(member) for member in members]
+        told = [member.fact for member in members if member.fact is not None]
+        await _read_facts(connection, batch, told, ids)
     # Under the locks: bytes that another transaction stores with their fact are seen here.
     members = await _with_kept_ids(connection, members)
     verdicts = [batch.tell(member, now()) for member in members]
@@ -108,8 +111,10 @@ def _sha256(notification: Notification) -> str:
     return hashlib.sha256(notification.body).hexdigest()
 
 
-async def _read(connection: AsyncConnection, batch: Batch, told: Sequence[Fact]) -> None:
-    """Lock and read whatever the facts may touch."""
+async def _read_payments(
+    connection: AsyncConnection, batch: Batch, told: Sequence[Fact]
+) -> Sequence[PaymentKey]:
+    """Lock and read the payments that the facts may touch; the `paymentId`s that they name."""
     ids = sorted({(fact.merchant_account, fact.payment_id) for fact in told})
     for lock in sorted({_lock_key(*payment_id) for payment_id in ids}):
         await lock_transaction(connection, lock)
@@ -130,7 +135,7 @@ async def _read(connection: AsyncConnection, batch: Batch, told: Sequence[Fact])
     )
     for row in rows.mappings():
         batch.find_payment(payment_from_row(row))
-    await _read_facts(connection, batch, told, ids)
+    return ids
 
 
 async def _read_facts(
@@ -279,6 +284,7 @@ async def _answers(
             # None when it was pruned since.
             event=told.get((verdict.known.event_id if verdict.known else None) or ""),
             payment=batch.payments.get(verdict.key) if verdict.key else None,
+            adopted=tuple(appended[known.event_id or ""] for known in verdict.adopted),
         )
         for verdict in verdicts
     ]

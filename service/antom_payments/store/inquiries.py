@@ -6,7 +6,7 @@ unexamined after a crash. Replicas share the work by leases: a lease that is ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -180,7 +180,7 @@ def _inserting(connection: AsyncConnection) -> Any:
     return dialect.insert(inquiries)
 
 
-def _key(row: dict[str, Any]) -> tuple[str, ...]:
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
 
 

@@ -1,0 +1,59 @@
+"""What a person must look at, whatever told it: news that contradicts what is stored.
+
+One line at error level and one count for each, after the commit, for the sidecar and the server
+alike. Copies of such news are duplicates, and silent; a fact told otherwise (a conflict) makes no
+event, and speaks each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from antom_payments import telemetry
+from antom_payments.payment import EventType, Source
+from antom_payments.payment_event import PaymentEvent
+from antom_payments.store import Applied, AppliedOutcome
+
+_ALARMING = frozenset(
+    {EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION, EventType.PAYMENT_CORRECTED}
+)
+_CONFLICT = "CONFLICT"
+
+_log = telemetry.logger(__name__)
+_contradictions = telemetry.meter.create_counter(
+    "antom_payments.contradictions",
+    unit="{contradiction}",
+    description="News that contradicts what is stored, by its kind and by what told it",
+)
+
+
+def sound(applied: Applied, source: Source) -> None:
+    """Tell operators of what ``source`` told and an inquiry or a person must clear up. Ids only."""
+    for event_type, event in _alarming(applied):
+        # What it adopted was told before, by a source of its own.
+        told_by = source if event is applied.event or event is None else event.source
+        _contradictions.add(1, {"event_type": event_type, "source": told_by.value})
+        payment = applied.payment
+        fields = {
+            "merchant_account": payment.merchant_account if payment else "",
+            "payment_request_id": payment.payment_request_id if payment else "",
+            "event_id": event.event_id if event else "",
+            "state_before": event.state_before.value if event else "",
+            "state": event.state.value if event else "",
+        }
+        _log.error(
+            "contradiction",
+            event_type=event_type,
+            source=told_by.value,
+            **{name: value for name, value in fields.items() if value},
+        )
+
+
+def _alarming(applied: Applied) -> Iterator[tuple[str, PaymentEvent | None]]:
+    """Each alarm of an answer: its kind, and its event unless it was pruned since."""
+    if applied.outcome is AppliedOutcome.CONFLICT:
+        yield _CONFLICT, applied.event
+    told = [applied.event] if applied.outcome is AppliedOutcome.APPLIED else []
+    for event in (*told, *applied.adopted):
+        if event is not None and event.type in _ALARMING:
+            yield event.type.value, event
