@@ -4,9 +4,10 @@ payments.py      PaymentStore: each write one transaction
 sessions.py      intent, lease, answer
 batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch
+notifications.py the raw notifications, with what became of them
 log.py           the event log: append and pages
 private_data.py  encryption
-    hints.py         NOTIFY and LISTEN: the log may have grown
+hints.py         NOTIFY and LISTEN: the log may have grown
 rows.py          rows and JSON to the domain and back
 tables.py        the tables
 schema.py        the schema's version
