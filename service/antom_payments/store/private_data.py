@@ -15,6 +15,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from antom_payments.errors import ConfigurationError, StoreUnavailable
 from antom_payments.session import Session
 
+ERASED = b""
+"""Stands for a stored body that was erased; no encrypted one is empty."""
+
 _SETTING = "ANTOM_PAYMENTS_DATA_KEY_FILE"
 
 
