@@ -143,11 +143,11 @@ class Operations:
         )
 
     async def replay_all(self, reason: str, *, accept_late: bool = False) -> AsyncIterator[Replay]:
-        """Replay everything that is quarantined, or that is of one reason; each by itself."""
-        after = ""
-        while page := await self._store.quarantined_ids(reason, after=after, limit=_PAGE):
-            for notification_id in page:
-                yield await self.replay(notification_id, accept_late=accept_late)
+        """Replay everything that is quarantined, or of one reason, oldest first; each by itself."""
+        after = None
+        while page := await self._store.quarantine_page(reason, after=after, limit=_PAGE):
+            for stored in page:
+                yield await self.replay(stored.notification_id, accept_late=accept_late)
             after = page[-1]
 
     async def discard(self, notification_id: str, why: str) -> StoredNotification:

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST_ACTOR = 128
+_LONGEST_MERCHANT_ACCOUNT = 64
 
 
 def _time(text: str) -> datetime:
     """A time, as RFC 3339 or so long ago."""
     now = datetime.now(UTC)
-    if ago := re.fullmatch("([0-9]{1,6})([smhd])", text):
+    if ago := re.fullmatch("([0-9]{1,5})([smhd])", text):
         return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         time = datetime.fromisoformat(text)
@@ -153,6 +154,11 @@ def replay(  # noqa: PLR0917 - typer's arguments are options by name
         _print_columns(columns, done)
         told = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
         print(f"replayed: {told or 'nothing was quarantined'}")
+    if counts["HELD_BACK"]:
+        print(
+            "held back: outside the window; `inquire` its payment, or --accept-late",
+            file=sys.stderr,
+        )
     if not everything and not all(one.was_replayed for one in done):
         raise typer.Exit(1)
 
@@ -280,6 +286,7 @@ def reinquire(
 
     For after a restore. Only schedules: the server asks, within its rate.
     """
+    _checked("--merchant-account", merchant_account, _LONGEST_MERCHANT_ACCOUNT)
 
     async def scheduled() -> int:
         async with _operations(actor) as operations:
@@ -299,7 +306,7 @@ async def _operations(actor: str, *, asks_antom: bool = False) -> AsyncIterator[
     from antom_payments.operations import Operations
     from antom_payments.service import PaymentService
 
-    actor = _checked(actor or _system_user())
+    actor = _checked("--actor", actor or _system_user(), _LONGEST_ACTOR)
     settings = _settings()
     async with contextlib.AsyncExitStack() as parts:
         store = await parts.enter_async_context(app.store_of(settings, _now, listens=False))
@@ -335,10 +342,11 @@ def _system_user() -> str:
         return f"uid-{number}"
 
 
-def _checked(actor: str) -> str:
-    if len(actor) > _LONGEST_ACTOR or not actor.isprintable():
-        raise typer.BadParameter(f"--actor: expected at most {_LONGEST_ACTOR} printable characters")
-    return actor
+def _checked(option: str, text: str, longest: int) -> str:
+    """``text``, which the audit keeps as it is."""
+    if len(text) > longest or not text.isprintable():
+        raise typer.BadParameter(f"{option}: expected at most {longest} printable characters")
+    return text
 
 
 def _print_list(found: Sequence[Any], columns: Sequence[str], *, as_json: bool, limit: int) -> None:
@@ -384,4 +392,6 @@ def _text(value: Any) -> str:
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, dict):
         return json.dumps(value, sort_keys=True)
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    # Ids are Antom's words: a terminal must not obey them.
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -14,6 +14,7 @@ from antom_payments.store import (
     PaymentStore,
     SessionClaim,
 )
+from antom_payments.store.private_data import ERASED
 from facts import a_capture, a_notification, a_payment_fact
 from stored import (
     REQUEST,
@@ -142,3 +143,20 @@ async def test_after_erasure_create_session_begins_again_with_the_callers_reques
     assert payment.state is PaymentState.AWAITING_BUYER
     again = await begun(store)
     assert again.session == SESSION
+
+
+async def test_a_session_that_is_erased_while_antom_is_asked_is_not_kept(
+    store: PaymentStore,
+) -> None:
+    claim = await begun(store)
+    await erased(store)
+    payment = await store.confirm_session(claim, SESSION)
+    assert payment.state is PaymentState.AWAITING_BUYER
+    assert await rows(store, "SELECT 1 FROM private_data") == []
+    assert (await begun(store)).session is None
+
+
+def test_what_was_erased_decrypts_to_nothing_with_any_key(cipher: DataCipher) -> None:
+    """Whoever walks over all that is stored meets erased bodies, too."""
+    assert cipher.decrypt(ERASED) == b""
+    assert cipher.encrypt(b"") != ERASED

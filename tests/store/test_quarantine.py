@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -18,7 +19,7 @@ from antom_payments.store import (
     PaymentStore,
     WantedInquiry,
 )
-from facts import a_capture, a_notification, a_payment_fact
+from facts import NOW, a_capture, a_notification, a_payment_fact
 from stored import confirmed, execute, notified, rows, the_payment, whole_log
 
 APPLIED, DUPLICATE = AppliedOutcome.APPLIED, AppliedOutcome.DUPLICATE
@@ -352,11 +353,16 @@ async def test_the_list_is_by_reason_or_its_first_part_and_bounded(store: Paymen
     assert len(await reasons("", 3)) == 3
 
 
-async def test_ids_are_paged(store: PaymentStore) -> None:
-    members = [unread() for _ in range(5)]
-    await store.apply(members)
-    found, after = [], ""
-    while page := await store.quarantined_ids("", after=after, limit=2):
-        found += page
+async def test_pages_go_on_after_the_last_one_also_among_those_of_one_instant(
+    store: PaymentStore,
+) -> None:
+    members = [unread() for _ in range(4)]
+    earlier = unread()
+    assert earlier.notification is not None
+    before = replace(earlier.notification, received_time=NOW - timedelta(seconds=1))
+    await store.apply([*members, replace(earlier, notification=before)])
+    found, after = [], None
+    while page := await store.quarantine_page("", after=after, limit=2):
+        found += [stored.notification_id for stored in page]
         after = page[-1]
-    assert found == sorted(id_of(member) for member in members)
+    assert found == [id_of(earlier), *sorted(id_of(member) for member in members)]

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import Select, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.store.audit import write_audit
-from antom_payments.store.batch import AppliedOutcome
+from antom_payments.store.batch import UNADOPTED, AppliedOutcome
 from antom_payments.store.database import lock_transaction
 from antom_payments.store.facts import payment_id_lock
 from antom_payments.store.notifications import DISCARDED
 from antom_payments.store.private_data import ERASED, DataCipher
+from antom_payments.store.quarantine import set_aside_page
 from antom_payments.store.tables import events, facts, notifications, payments, private_data
 
 _PAGE = 200
@@ -81,68 +82,65 @@ async def erase_payment(
 async def _ids_of(
     connection: AsyncConnection, merchant_account: str, payment_request_id: str, payment_id: str
 ) -> set[str]:
-    """Notifications that led to the payment's events or told its facts."""
-    of_events = select(events.c.event_id).where(
-        events.c.merchant_account == merchant_account,
-        events.c.payment_request_id == payment_request_id,
+    """Notifications that name its `paymentId`, told its facts or led to its events."""
+    waits = and_(
+        facts.c.orphan_state.in_(UNADOPTED), facts.c.payment_request_id == payment_request_id
     )
-    told: ColumnElement[bool] = facts.c.payment_request_id == payment_request_id
-    wanted: ColumnElement[bool] = notifications.c.event_id.in_(of_events)
+    told = or_(waits, facts.c.payment_id == payment_id) if payment_id else waits
+    wanted: list[Select[Any]] = [
+        select(events.c.body["notification_id"].as_string()).where(
+            events.c.merchant_account == merchant_account,
+            events.c.payment_request_id == payment_request_id,
+        ),
+        select(facts.c.notification_id).where(facts.c.merchant_account == merchant_account, told),
+    ]
     if payment_id:
-        told = or_(told, facts.c.payment_id == payment_id)
-        wanted = or_(wanted, notifications.c.payment_id == payment_id)
-    of_facts = select(facts.c.notification_id).where(
-        facts.c.merchant_account == merchant_account, told
-    )
-    rows = await connection.execute(
-        select(notifications.c.notification_id).where(
-            notifications.c.merchant_account == merchant_account,
-            notifications.c.body != ERASED,
-            or_(wanted, notifications.c.notification_id.in_(of_facts)),
+        wanted.append(
+            select(notifications.c.notification_id).where(
+                notifications.c.merchant_account == merchant_account,
+                notifications.c.payment_id == payment_id,
+            )
         )
-    )
-    return {row[0] for row in rows}
+    # One by one: each has its index, which a condition over all would not use.
+    found = [row[0] for query in wanted for row in await connection.execute(query)]
+    return {notification_id for notification_id in found if notification_id}
 
 
 async def _ids_that_name(
     connection: AsyncConnection, merchant_account: str, needles: list[bytes], cipher: DataCipher
 ) -> set[str]:
     """Notifications set aside whose bytes name the payment: nothing else ties them to it."""
-    after, found = "", set[str]()
-    while True:
-        rows = await connection.execute(
-            select(notifications.c.notification_id, notifications.c.body)
-            .where(
+    found: set[str] = set()
+    for outcome in (AppliedOutcome.QUARANTINED, DISCARDED):
+        after: tuple[datetime, str] | None = None
+        while True:
+            page = await set_aside_page(
+                connection,
+                after,
+                _PAGE,
+                notifications.c.outcome == outcome,
                 notifications.c.merchant_account == merchant_account,
-                or_(
-                    notifications.c.outcome == AppliedOutcome.QUARANTINED,
-                    notifications.c.outcome == DISCARDED,
-                ),
                 notifications.c.body != ERASED,
-                notifications.c.notification_id > after,
             )
-            .order_by(notifications.c.notification_id)
-            .limit(_PAGE)
-        )
-        page = rows.all()
-        if not page:
-            return found
-        after = page[-1][0]
-        found.update(_naming(page, needles, cipher))
+            if not page:
+                break
+            after = (page[-1]["received_time"], page[-1]["notification_id"])
+            found.update(_naming(page, needles, cipher))
+    return found
 
 
 def _naming(page: Any, needles: list[bytes], cipher: DataCipher) -> Iterator[str]:
-    for notification_id, encrypted in page:
-        body = cipher.decrypt(bytes(encrypted))
+    for row in page:
+        body = cipher.decrypt(bytes(row["body"]))
         if any(needle in body for needle in needles):
-            yield notification_id
+            yield row["notification_id"]
 
 
 async def _empty(connection: AsyncConnection, ids: set[str]) -> int:
     """Replace the bodies by the marker; how many."""
     if not ids:
         return 0
-    chosen = notifications.c.notification_id.in_(sorted(ids))
+    chosen = and_(notifications.c.notification_id.in_(sorted(ids)), notifications.c.body != ERASED)
     # Locked in the order in which notifications are written.
     await connection.execute(
         select(notifications.c.notification_id)

@@ -130,18 +130,20 @@ async def release_held_back(
 ) -> None:
     """Notifications from outside the window count once an inquiry tells the same (design 9)."""
     agreed = {
-        known.fact.identity: known.event_id
+        known.fact.identity: known
         for known in batch.facts.values()
         if known.is_adopted and known.fact.source is Source.INQUIRY
     }
     for member, verdict in zip(members, verdicts, strict=True):
         is_told = verdict.outcome in {AppliedOutcome.APPLIED, AppliedOutcome.DUPLICATE}
         if member.fact and member.fact.source is Source.INQUIRY and is_told and verdict.known:
-            agreed[member.fact.identity] = verdict.known.event_id
+            agreed[member.fact.identity] = verdict.known
     if not agreed:
         return
     held_back = and_(
         notifications.c.merchant_account == bindparam("k_merchant_account"),
+        # Not of the identity, but what is indexed.
+        notifications.c.payment_id == bindparam("k_payment_id"),
         notifications.c.fact_kind == bindparam("k_kind"),
         notifications.c.fact_id == bindparam("k_fact_id"),
         notifications.c.fact_outcome == bindparam("k_outcome"),
@@ -154,7 +156,11 @@ async def release_held_back(
         .where(held_back)
         .values(outcome=AppliedOutcome.APPLIED, event_id=bindparam("v_event_id")),
         [
-            {**dict(zip(names, identity, strict=True)), "v_event_id": agreed[identity]}
+            {
+                **dict(zip(names, identity, strict=True)),
+                "k_payment_id": agreed[identity].fact.payment_id,
+                "v_event_id": agreed[identity].event_id,
+            }
             for identity in sorted(agreed)
         ],
     )

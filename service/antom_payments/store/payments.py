@@ -180,10 +180,12 @@ class PaymentStore:
             lambda connection: self._quarantine.listed(connection, reason, limit, actor)
         )
 
-    async def quarantined_ids(self, reason: str, *, after: str, limit: int) -> Sequence[str]:
-        """Ids of quarantined notifications, page by page: those after an id, ordered by it."""
+    async def quarantine_page(
+        self, reason: str, *, after: StoredNotification | None, limit: int
+    ) -> Sequence[StoredNotification]:
+        """Quarantined notifications page by page, oldest first: those after one."""
         return await self._database.read(
-            lambda connection: self._quarantine.ids(connection, reason, after, limit)
+            lambda connection: self._quarantine.page(connection, reason, after, limit)
         )
 
     async def show_notification(

@@ -48,11 +48,13 @@ class DataCipher:
         return self._cipher.encrypt(data)
 
     def decrypt(self, data: bytes) -> bytes:
-        """Decrypt with whichever key fits.
+        """Decrypt with whichever key fits; what was erased is empty.
 
         Raises StoreUnavailable when none does: the key file is not the one this was stored with,
         and guessing would lose the data.
         """
+        if data == ERASED:
+            return b""
         try:
             return self._cipher.decrypt(data)
         except InvalidToken as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.fact import Notification
@@ -74,28 +74,22 @@ class Quarantine:
         self, connection: AsyncConnection, reason: str, limit: int, actor: str
     ) -> Sequence[StoredNotification]:
         """What is quarantined, oldest first; of a reason, or of its first part."""
-        rows = await connection.execute(
-            select(notifications)
-            .where(*_quarantined(reason))
-            .order_by(notifications.c.received_time, notifications.c.notification_id)
-            .limit(limit)
-        )
-        found = [_from_row(row) for row in rows.mappings()]
+        found = await self.page(connection, reason, None, limit)
         detail = {"reason": reason, "found": len(found)}
         await write_audit(connection, self._now(), actor, "quarantine list", detail=detail)
         return found
 
-    async def ids(
-        self, connection: AsyncConnection, reason: str, after: str, limit: int
-    ) -> Sequence[str]:
-        """Ids of what is quarantined, after an id, in the order of ids."""
-        rows = await connection.execute(
-            select(notifications.c.notification_id)
-            .where(*_quarantined(reason), notifications.c.notification_id > after)
-            .order_by(notifications.c.notification_id)
-            .limit(limit)
-        )
-        return [row[0] for row in rows]
+    async def page(
+        self,
+        connection: AsyncConnection,
+        reason: str,
+        after: StoredNotification | None,
+        limit: int,
+    ) -> Sequence[StoredNotification]:
+        """What is quarantined after a notification, oldest first; not audited."""
+        place = (after.received_time, after.notification_id) if after else None
+        rows = await set_aside_page(connection, place, limit, *_quarantined(reason))
+        return [_from_row(row) for row in rows]
 
     async def shown(
         self, connection: AsyncConnection, notification_id: str, actor: str, *, with_body: bool
@@ -199,6 +193,18 @@ class Quarantine:
             subject_id=row["notification_id"],
             detail=detail,
         )
+
+
+async def set_aside_page(
+    connection: AsyncConnection, after: tuple[datetime, str] | None, limit: int, *wanted: Any
+) -> Sequence[Any]:
+    """Rows of notifications in the order of their receipt, after a time and id."""
+    time, notification_id = notifications.c.received_time, notifications.c.notification_id
+    query = select(notifications).where(*wanted).order_by(time, notification_id).limit(limit)
+    if after is not None:
+        later = or_(time > after[0], and_(time == after[0], notification_id > after[1]))
+        query = query.where(time >= after[0], later)
+    return (await connection.execute(query)).mappings().all()
 
 
 def _quarantined(reason: str) -> list[Any]:
