@@ -1,4 +1,4 @@
-"""The command line as processes of its own."""
+"""The command line, as processes of its own and typed in this one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
+from antom_payments import __main__ as command_line
 from antom_payments.settings import PREFIX, Settings, variable
 
 PATIENCE = 100.0
@@ -23,6 +26,22 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+Typed = Callable[..., Ended]
+
+
+def typing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Types a command in this process; in a thread, where a loop runs."""
+
+    def type_(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["antom-payments", *arguments])
+        with pytest.raises(SystemExit) as end:
+            command_line.main()
+        written = capsys.readouterr()
+        return Ended(end.value.code or 0, written.out, written.err)  # type: ignore[arg-type]
+
+    return type_
 
 
 @dataclass

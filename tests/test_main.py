@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,16 @@ from antom_payments.emulator import Step
 from antom_payments.keygen import write_key_pair
 from antom_payments.settings import PREFIX, Settings, variable
 from keys import golden_pair
-from processes import Ended, as_environment, run, running
+from processes import Typed, as_environment, run, running, typing
 from whole import CLIENT_ID, Shop, settings, shop_on
 
 COMMANDS = {
     *("serve", "notifications", "emulator", "dev", "demo", "migrate", "keygen", "config"),
     *("create-session", "get-payment", "watch"),
+    *("quarantine list", "quarantine show", "quarantine replay", "quarantine discard"),
+    *("orphans list", "erase", "inquire", "reinquire", "audit list"),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-Typed = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True)
@@ -44,33 +45,33 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
-    """Types a command, in this process."""
-
-    def type_(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["antom-payments", *arguments])
-        with pytest.raises(SystemExit) as end:
-            command_line.main()
-        written = capsys.readouterr()
-        return Ended(end.value.code or 0, written.out, written.err)  # type: ignore[arg-type]
-
-    return type_
+    return typing(monkeypatch, capsys)
 
 
 # Help and usage
 
 
-def test_every_command_and_each_of_its_options_is_explained() -> None:
-    group: Any = typer.main.get_command(command_line.cli)
-    assert set(group.commands) == COMMANDS
+def commands_of(group: Any, *before: str) -> Iterator[tuple[str, Any]]:
+    """Every command with its words, those of groups included."""
     for name, command in group.commands.items():
         assert command.help, name
+        if hasattr(command, "commands"):
+            yield from commands_of(command, *before, name)
+        else:
+            yield " ".join([*before, name]), command
+
+
+def test_every_command_and_each_of_its_options_is_explained() -> None:
+    commands = dict(commands_of(typer.main.get_command(command_line.cli)))
+    assert set(commands) == COMMANDS
+    for name, command in commands.items():
         for parameter in command.params:
             assert parameter.help, f"{name} {parameter.name}"
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_is_shown(typed: Typed, command: str) -> None:
-    shown = typed(command, "--help")
+    shown = typed(*command.split(), "--help")
     assert shown.code == 0
     assert f"{command} [OPTIONS]" in shown.out
 
@@ -78,7 +79,7 @@ def test_help_is_shown(typed: Typed, command: str) -> None:
 def test_without_a_command_the_help_is_shown(typed: Typed) -> None:
     shown = typed()
     assert shown.code == 2
-    assert all(command in shown.out + shown.err for command in COMMANDS)
+    assert all(command.split()[0] in shown.out + shown.err for command in COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ def test_without_a_command_the_help_is_shown(typed: Typed) -> None:
         (["create-session", "--amount", "1", "--currency", "SGD"], "--payment-request-id"),
         (["create-session", "--payment-request-id", "p", "--amount", "x"], "--amount"),
         (["watch", "--until", "tomorrow"], "--until"),
+        (["quarantine", "delete", "n-1"], "No such command 'delete'"),
         (["emulator", "--antom-private-key", "k"], "--merchant-public-key"),
     ],
 )
@@ -124,12 +126,14 @@ def test_the_version_is_shown(typed: Typed) -> None:
     assert ended.out.startswith("antom-payments 0.")
 
 
-@pytest.mark.parametrize("command", ["serve", "notifications", "migrate", "config"])
+@pytest.mark.parametrize(
+    "command", ["serve", "notifications", "migrate", "config", "quarantine list", "inquire pay-1"]
+)
 def test_a_wrong_setting_is_named_with_exit_code_2(
     typed: Typed, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv(PREFIX + "GRPC_ADDRESS", "[50051]")
-    shown = typed(command)
+    shown = typed(*command.split())
     assert shown.code == 2
     assert shown.err.startswith(f"error: {PREFIX}GRPC_ADDRESS: expected host:port")
     assert shown.out == ""

@@ -22,6 +22,7 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
+from antom_payments import operator_commands
 from antom_payments.errors import ConfigurationError, PaymentsError, StoreUnavailable
 
 _out = Console(highlight=False)
@@ -325,6 +326,9 @@ def watch(  # noqa: PLR0917 - typer's arguments are options by name
             print(line, flush=True)  # noqa: T201 - plain lines, for pipes
 
     _run(_called(print_lines()))
+
+
+operator_commands.add_to(cli)
 
 
 def _minor_units(text: str) -> int:

@@ -71,8 +71,8 @@ async def grpc_server(
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
     async with contextlib.AsyncExitStack() as parts:
-        store = await parts.enter_async_context(_store(settings, now, listens=True))
-        merchant = await parts.enter_async_context(_merchant(settings, now))
+        store = await parts.enter_async_context(store_of(settings, now, listens=True))
+        merchant = await parts.enter_async_context(merchant_of(settings, now))
         service = PaymentService(
             store,
             {merchant.merchant_account: merchant},
@@ -111,7 +111,7 @@ async def notification_receiver(
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
     async with contextlib.AsyncExitStack() as parts:
-        store = await parts.enter_async_context(_store(settings, now, listens=False))
+        store = await parts.enter_async_context(store_of(settings, now, listens=False))
         counts = Counts(telemetry.meter)
         app = notification_app(
             PaymentService(store, {}, now=now),
@@ -223,7 +223,7 @@ def grpc_options(settings: Settings) -> GrpcOptions:
 
 
 @contextlib.asynccontextmanager
-async def _store(
+async def store_of(
     settings: Settings, now: Callable[[], datetime], *, listens: bool
 ) -> AsyncIterator[PaymentStore]:
     """The store; an embedded database is made and migrated first."""
@@ -242,7 +242,7 @@ async def _store(
 
 
 @contextlib.asynccontextmanager
-async def _merchant(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Merchant]:
+async def merchant_of(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Merchant]:
     """The configured merchant, with its way to Antom."""
     _check_client_id(settings)
     private_key = load_private_key(

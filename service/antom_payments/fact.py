@@ -90,6 +90,10 @@ class Fact:
         return (self.merchant_account, self.kind, self.fact_id, self.outcome)
 
 
+OUTSIDE_WINDOW = "outside_window"
+"""Why a verified and understood notification is held back: its `request-time` (antom-api 1.4)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
     """A notification whose signature was verified, as it came. Never logged: it is personal."""

@@ -14,7 +14,6 @@ Run it in a process of its own::
 
 from antom_payments.notifications.app import (
     ACKNOWLEDGEMENT,
-    OUTSIDE_WINDOW,
     AppliesNotifications,
     NotificationApp,
     notification_app,
@@ -24,11 +23,11 @@ from antom_payments.notifications.http_limits import HttpConfig, HttpLimits
 from antom_payments.notifications.outcomes import Counts, Outcome
 from antom_payments.notifications.request_time import Window
 from antom_payments.notifications.server import serving, uvicorn_config
+from antom_payments.notifications.understanding import understand
 from antom_payments.notifications.verification import Sender
 
 __all__ = [
     "ACKNOWLEDGEMENT",
-    "OUTSIDE_WINDOW",
     "AppliesNotifications",
     "Counts",
     "HttpConfig",
@@ -40,5 +39,6 @@ __all__ = [
     "health_app",
     "notification_app",
     "serving",
+    "understand",
     "uvicorn_config",
 ]

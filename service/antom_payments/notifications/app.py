@@ -21,11 +21,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from antom_payments import telemetry
-from antom_payments.antom.messages import NotUnderstood, parse_notification
 from antom_payments.errors import StoreUnavailable
-from antom_payments.fact import Fact, Notification
+from antom_payments.fact import OUTSIDE_WINDOW, Fact, Notification
 from antom_payments.notifications.outcomes import OF_APPLIED, Counts, Outcome
 from antom_payments.notifications.request_time import Window
+from antom_payments.notifications.understanding import understand
 from antom_payments.notifications.verification import NotVerified, Proof, Sender, prove
 from antom_payments.payment import EventType
 from antom_payments.store import Applied, AppliedOutcome
@@ -34,9 +34,6 @@ ACKNOWLEDGEMENT = (
     b'{"result":{"resultCode":"SUCCESS","resultStatus":"S","resultMessage":"success"}}'
 )
 """The one answer that Antom takes for "delivered", byte for byte (antom-api 1.9)."""
-
-OUTSIDE_WINDOW = "outside_window"
-"""Why a verified notification is kept and not applied: its `request-time`."""
 
 _log = telemetry.logger("antom_payments.notifications")
 
@@ -189,7 +186,7 @@ class NotificationApp:
         uris = self._signed_uris(request.scope["query_string"])
         proof = prove(request.headers.raw, body, uris=uris, senders=self._senders)
         notification = self._notification(proof, body)
-        fact, not_understood = self._understand(notification)
+        fact, not_understood = understand(notification, self._window)
         applied = await self._apply(notification, fact, not_understood)
         outcome = OF_APPLIED[applied.outcome]
         if outcome is Outcome.QUARANTINED and not_understood == OUTSIDE_WINDOW:
@@ -234,17 +231,6 @@ class NotificationApp:
             received_time=self._clock(),
             key_fingerprint=proof.key_fingerprint,
         )
-
-    def _understand(self, notification: Notification) -> tuple[Fact | None, str]:
-        """The fact that it tells, and why it must not be applied, if so."""
-        try:
-            fact = parse_notification(
-                notification.body, merchant_account=notification.merchant_account
-            )
-        except NotUnderstood as not_understood:
-            return None, not_understood.reason
-        is_timely = self._window.holds(notification.request_time, notification.received_time)
-        return fact, "" if is_timely else OUTSIDE_WINDOW
 
 
 def notification_app(

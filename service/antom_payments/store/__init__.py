@@ -4,33 +4,59 @@ payments.py      PaymentStore: each write one transaction
 sessions.py      intent, lease, answer
 batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch
+notifications.py the raw notifications, with what became of them
 log.py           the event log: append and pages
+orphans.py       facts before their payment is known, to their end
+quarantine.py    what was not understood: replayed or discarded
+erasure.py       a payment's personal data
+reinquire.py     payments to be asked about once more
+audit.py         what operators did
 private_data.py  encryption
-    hints.py         NOTIFY and LISTEN: the log may have grown
+hints.py         NOTIFY and LISTEN: the log may have grown
 rows.py          rows and JSON to the domain and back
 tables.py        the tables
 schema.py        the schema's version
 database.py      engines, transactions, errors
 """
 
-from antom_payments.store.batch import Applied, AppliedOutcome, Member
+from antom_payments.store.audit import AuditRecord
+from antom_payments.store.batch import (
+    UNADOPTED,
+    Applied,
+    AppliedOutcome,
+    InquiryKind,
+    Member,
+    OrphanState,
+    WantedInquiry,
+)
 from antom_payments.store.database import PoolOptions
+from antom_payments.store.erasure import Erased
 from antom_payments.store.log import EventLog, LogPage
+from antom_payments.store.orphans import Orphan
 from antom_payments.store.payments import PaymentStore, open_store
 from antom_payments.store.private_data import DataCipher, new_data_key
+from antom_payments.store.quarantine import StoredNotification
 from antom_payments.store.schema import migrate
 from antom_payments.store.sessions import SessionClaim
 
 __all__ = [
+    "UNADOPTED",
     "Applied",
     "AppliedOutcome",
+    "AuditRecord",
     "DataCipher",
+    "Erased",
     "EventLog",
+    "InquiryKind",
     "LogPage",
     "Member",
+    "Orphan",
+    "OrphanState",
     "PaymentStore",
     "PoolOptions",
     "SessionClaim",
+    "StoredNotification",
+    "WantedInquiry",
     "migrate",
     "new_data_key",
     "open_store",

@@ -43,6 +43,41 @@ class AppliedOutcome(StrEnum):
     """Verified, but not understood or not to be applied: kept for an operator."""
 
 
+class OrphanState(StrEnum):
+    """Where a fact stands that came before its payment was known (design 9)."""
+
+    WAITING = "WAITING"
+    """Antom is asked whose it is."""
+    ADOPTED = "ADOPTED"
+    """Its payment became known, and it made its event."""
+    FOREIGN = "FOREIGN"
+    """Antom knows the payment, and it is not one of ours."""
+    UNATTRIBUTED = "UNATTRIBUTED"
+    """Nobody knew the payment in time."""
+
+
+UNADOPTED = (OrphanState.WAITING, OrphanState.FOREIGN, OrphanState.UNATTRIBUTED)
+"""Whatever was concluded of them, a payment that binds their `paymentId` later adopts them."""
+
+
+class InquiryKind(StrEnum):
+    """Which id Antom is asked by."""
+
+    PAYMENT = "PAYMENT"
+    """By the merchant's `paymentRequestId`."""
+    ORPHAN = "ORPHAN"
+    """By Antom's `paymentId`: news of a payment that is not known here (yet)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WantedInquiry:
+    """What Antom is to be asked about: the key of a row of `inquiries`."""
+
+    merchant_account: str
+    kind: InquiryKind
+    subject_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """Something to apply: a fact, the notification that told it, or both.
@@ -65,6 +100,8 @@ class Applied:
     payment: Payment | None = None
     adopted: tuple[PaymentEvent, ...] = ()
     """The events of orphans that it brought home."""
+    wanted: WantedInquiry | None = None
+    """What it leaves to be asked: news that is held back, or whose payment is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +112,7 @@ class Verdict:
     known: KnownFact | None = None
     key: PaymentKey | None = None
     adopted: tuple[KnownFact, ...] = ()
+    wanted: WantedInquiry | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +146,8 @@ class Batch:
     """The payments as they were read."""
     changed: set[PaymentKey] = field(default_factory=set)
     drafts: list[PaymentEvent] = field(default_factory=list)
+    wanted: set[WantedInquiry] = field(default_factory=set)
+    """What Antom is to be asked because of this transaction; also in each answer."""
 
     def find_payment(self, payment: Payment) -> None:
         """Know a payment that was read under its lock."""
@@ -151,7 +191,7 @@ class Batch:
         if known is not None:
             return self._tell_again(known, member, key, now)
         if member.not_understood:
-            return Verdict(AppliedOutcome.QUARANTINED)
+            return Verdict(AppliedOutcome.QUARANTINED, wanted=self._want(fact, key))
         notification = member.notification
         known = KnownFact(
             fact=fact,
@@ -164,13 +204,22 @@ class Batch:
         )
         self.facts[fact.identity] = known
         if key is None:
-            return Verdict(AppliedOutcome.ORPHANED, known)
+            return Verdict(AppliedOutcome.ORPHANED, known, wanted=self._want(fact, key))
         return self._applied(known, key, now)
 
     def _applied(self, known: KnownFact, key: PaymentKey, now: datetime) -> Verdict:
         """Conclude a fact, and the orphans that waited for it."""
         self._conclude(known, key, now)
         return Verdict(AppliedOutcome.APPLIED, known, key, self._adopt(key, now))
+
+    def _want(self, fact: Fact, key: PaymentKey | None) -> WantedInquiry:
+        """Note that Antom is to be asked: about the fact's payment, or whose it is."""
+        kind, subject_id = InquiryKind.ORPHAN, fact.payment_id
+        if key is not None:
+            kind, subject_id = InquiryKind.PAYMENT, key[1]
+        wanted = WantedInquiry(fact.merchant_account, kind, subject_id)
+        self.wanted.add(wanted)
+        return wanted
 
     def _tell_again(
         self, known: KnownFact, member: Member, key: PaymentKey | None, now: datetime

@@ -15,25 +15,31 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments.fact import Fact, Notification
+from antom_payments.fact import Fact
 from antom_payments.payment import Payment
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.store.batch import (
+    UNADOPTED,
     Applied,
     AppliedOutcome,
     Batch,
     KnownFact,
     Member,
+    OrphanState,
     PaymentKey,
     Verdict,
 )
 from antom_payments.store.database import lock_transaction
 from antom_payments.store.inquiries import Inquiries
 from antom_payments.store.log import append
+from antom_payments.store.notifications import (
+    release_held_back,
+    with_kept_ids,
+    write_notifications,
+)
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.rows import (
     event_from_row,
@@ -43,10 +49,6 @@ from antom_payments.store.rows import (
     payment_to_row,
 )
 from antom_payments.store.tables import events, facts, notifications, payments
-
-WAITING = "WAITING"
-"""`orphan_state` of a fact that no payment has adopted yet."""
-ADOPTED = "ADOPTED"
 
 _FACT_KEY = ("merchant_account", "kind", "fact_id", "outcome")
 _PAYMENT_KEY = ("merchant_account", "payment_request_id")
@@ -69,46 +71,15 @@ async def apply_members(
         told = [member.fact for member in members if member.fact is not None]
         await _read_facts(connection, batch, told, ids)
     # Under the locks: bytes that another transaction stores with their fact are seen here.
-    members = await _with_kept_ids(connection, members)
+    members, set_aside = await with_kept_ids(connection, members)
     verdicts = [batch.tell(member, now()) for member in members]
     await _write_facts(connection, batch)
-    await _write_notifications(connection, members, verdicts, cipher)
+    await write_notifications(connection, members, verdicts, set_aside, cipher)
+    await release_held_back(connection, batch, members, verdicts)
     await inquiries.follow(connection, batch.changes())
+    await inquiries.want(connection, batch.wanted)
     appended = await _append(connection, batch, now)
     return await _answers(connection, batch, verdicts, appended)
-
-
-async def _with_kept_ids(
-    connection: AsyncConnection, members: Sequence[Member]
-) -> Sequence[Member]:
-    """Members whose bytes are stored already, under the id that they were stored with."""
-    keys = {
-        (member.notification.merchant_account, _sha256(member.notification))
-        for member in members
-        if member.notification
-    }
-    if not keys:
-        return members
-    columns = (notifications.c.merchant_account, notifications.c.body_sha256)
-    rows = await connection.execute(
-        select(*columns, notifications.c.notification_id).where(tuple_(*columns).in_(sorted(keys)))
-    )
-    kept = {(row[0], row[1]): row[2] for row in rows}
-    return [_under_kept_id(member, kept) for member in members] if kept else members
-
-
-def _under_kept_id(member: Member, kept: Mapping[tuple[str, str], str]) -> Member:
-    if member.notification is None:
-        return member
-    key = (member.notification.merchant_account, _sha256(member.notification))
-    notification_id = kept.get(key, member.notification.notification_id)
-    return replace(
-        member, notification=replace(member.notification, notification_id=notification_id)
-    )
-
-
-def _sha256(notification: Notification) -> str:
-    return hashlib.sha256(notification.body).hexdigest()
 
 
 async def _read_payments(
@@ -116,7 +87,7 @@ async def _read_payments(
 ) -> Sequence[PaymentKey]:
     """Lock and read the payments that the facts may touch; the `paymentId`s that they name."""
     ids = sorted({(fact.merchant_account, fact.payment_id) for fact in told})
-    for lock in sorted({_lock_key(*payment_id) for payment_id in ids}):
+    for lock in sorted({payment_id_lock(*payment_id) for payment_id in ids}):
         await lock_transaction(connection, lock)
     requests = sorted(
         {
@@ -146,7 +117,7 @@ async def _read_facts(
     identities = sorted({fact.identity for fact in told})
     waiting = and_(
         tuple_(facts.c.merchant_account, facts.c.payment_id).in_(ids),
-        facts.c.orphan_state == WAITING,
+        facts.c.orphan_state.in_(UNADOPTED),
     )
     rows = await connection.execute(
         select(facts)
@@ -160,7 +131,7 @@ async def _read_facts(
             event_id=row["event_id"],
             notification_id=row["notification_id"],
             told_time=row["told_time"],
-            is_orphan=row["orphan_state"] == WAITING,
+            is_orphan=row["orphan_state"] in UNADOPTED,
             is_conclusive=row["is_conclusive"],
         )
 
@@ -202,39 +173,6 @@ async def _write_facts(connection: AsyncConnection, batch: Batch) -> None:
             .values(copies=facts.c.copies + bindparam("v_copies")),
             [{**_fact_key(fact.fact), "v_copies": fact.told_again} for fact in again],
         )
-
-
-async def _write_notifications(
-    connection: AsyncConnection,
-    members: Sequence[Member],
-    verdicts: Sequence[Verdict],
-    cipher: DataCipher,
-) -> None:
-    """Store the raw notifications. Bytes that are stored already are counted, not stored again."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for member, verdict in zip(members, verdicts, strict=True):
-        notification = member.notification
-        if notification is None or _is_kept_already(verdict):
-            continue
-        row = _notification_row(notification, member.not_understood, verdict, cipher)
-        kept = rows.setdefault((notification.merchant_account, row["body_sha256"]), row)
-        if kept is not row:
-            kept["copies"] += 1
-    if not rows:
-        return
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(notifications)
-    statement = statement.on_conflict_do_update(
-        index_elements=["merchant_account", "body_sha256"],
-        # What was set aside before may be applied now.
-        set_={
-            "copies": notifications.c.copies + statement.excluded.copies + 1,
-            "outcome": statement.excluded.outcome,
-            "reason": statement.excluded.reason,
-            "event_id": func.coalesce(statement.excluded.event_id, notifications.c.event_id),
-        },
-    )
-    await connection.execute(statement, [rows[key] for key in sorted(rows)])
 
 
 async def _append(
@@ -285,43 +223,15 @@ async def _answers(
             event=told.get((verdict.known.event_id if verdict.known else None) or ""),
             payment=batch.payments.get(verdict.key) if verdict.key else None,
             adopted=tuple(appended[known.event_id or ""] for known in verdict.adopted),
+            wanted=verdict.wanted,
         )
         for verdict in verdicts
     ]
 
 
-def _is_kept_already(verdict: Verdict) -> bool:
-    """Whether a notification told the fact before; one that an inquiry told first is kept."""
-    known = verdict.known
-    is_duplicate = verdict.outcome is AppliedOutcome.DUPLICATE
-    return is_duplicate and known is not None and known.notification_id is not None
-
-
-def _notification_row(
-    notification: Notification, not_understood: str, verdict: Verdict, cipher: DataCipher
-) -> dict[str, Any]:
-    known, outcome = verdict.known, verdict.outcome
-    if outcome is AppliedOutcome.ORPHANED and known and not known.is_orphan:
-        outcome = AppliedOutcome.APPLIED  # adopted by a later member of this batch
-    return {
-        "notification_id": notification.notification_id,
-        "merchant_account": notification.merchant_account,
-        "outcome": outcome.value,
-        "reason": not_understood[:128],
-        "body": cipher.encrypt(notification.body),
-        "body_sha256": _sha256(notification),
-        "client_id": notification.client_id,
-        "request_time": notification.request_time,
-        "key_fingerprint": notification.key_fingerprint,
-        "received_time": notification.received_time,
-        "event_id": known.event_id if known else None,
-        "copies": 0,
-    }
-
-
 def _fact_row(known: KnownFact) -> dict[str, Any]:
     fact = known.fact
-    orphan_state = ADOPTED if known.is_adopted else None
+    orphan_state = OrphanState.ADOPTED if known.is_adopted else None
     return {
         "merchant_account": fact.merchant_account,
         "kind": fact.kind.value,
@@ -332,7 +242,7 @@ def _fact_row(known: KnownFact) -> dict[str, Any]:
         "body": fact_to_json(fact),
         "event_id": known.event_id,
         "is_conclusive": known.is_conclusive,
-        "orphan_state": WAITING if known.is_orphan else orphan_state,
+        "orphan_state": OrphanState.WAITING if known.is_orphan else orphan_state,
         "notification_id": known.notification_id,
         "told_time": known.told_time,
         "copies": known.told_again,
@@ -352,7 +262,7 @@ def _keyed(table: Any, names: Sequence[str]) -> Any:
     return and_(*(table.c[name] == bindparam(f"k_{name}") for name in names))
 
 
-def _lock_key(merchant_account: str, payment_id: str) -> int:
+def payment_id_lock(merchant_account: str, payment_id: str) -> int:
     """The advisory lock of a `paymentId`: a signed 64-bit hash. A collision only waits longer."""
     digest = hashlib.sha256(f"{merchant_account}\0{payment_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import delete, exists, or_, select, tuple_, update
@@ -17,21 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Cadence, Phase, Priority, priority_of
 from antom_payments.payment import Payment, PaymentState
+from antom_payments.store.batch import InquiryKind, OrphanState, WantedInquiry
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.tables import facts, inquiries, payments
 
 PaymentKey = tuple[str, str]
 
 KEY = ("merchant_account", "kind", "subject_id")
-
-
-class Subject(StrEnum):
-    """What an inquiry is about."""
-
-    PAYMENT = "PAYMENT"
-    """One of ours, by its `payment_request_id`."""
-    ORPHAN = "ORPHAN"
-    """News of a payment that nobody knows here, by Antom's `payment_id`."""
 
 
 class Inquiries:
@@ -64,21 +55,26 @@ class Inquiries:
         if over:
             await connection.execute(
                 delete(inquiries).where(
-                    inquiries.c.kind == Subject.PAYMENT,
+                    inquiries.c.kind == InquiryKind.PAYMENT,
                     tuple_(inquiries.c.merchant_account, inquiries.c.subject_id).in_(sorted(over)),
                 )
             )
         await _upsert(connection, begun)
 
     async def want(
-        self, connection: AsyncConnection, wanted: Iterable[tuple[Subject, str, str]]
+        self,
+        connection: AsyncConnection,
+        wanted: Iterable[WantedInquiry],
+        *,
+        priority: Priority = Priority.EVIDENCE,
     ) -> None:
-        """Have these asked about at once: (subject, `merchant_account`, id)."""
+        """Have these asked about at once."""
         now = self._now()
         rows = []
-        for subject, merchant_account, subject_id in sorted(set(wanted)):
-            phase = Phase.ORPHAN if subject is Subject.ORPHAN else Phase.PRESSING
-            rows.append(_row(merchant_account, subject, subject_id, phase, due=now, now=now))
+        for one in sorted(set(wanted)):
+            phase = Phase.ORPHAN if one.kind is InquiryKind.ORPHAN else Phase.PRESSING
+            row = _row(one, phase, due=now, now=now)
+            rows.append(row | {"priority": priority})
         await _upsert(connection, rows)
 
     async def hasten(self, connection: AsyncConnection, payment: Payment) -> None:
@@ -99,7 +95,7 @@ class Inquiries:
         now = self._now()
         asked = exists().where(
             inquiries.c.merchant_account == payments.c.merchant_account,
-            inquiries.c.kind == Subject.PAYMENT,
+            inquiries.c.kind == InquiryKind.PAYMENT,
             inquiries.c.subject_id == payments.c.payment_request_id,
         )
         wanted = or_(payments.c.state.in_(_OPEN), payments.c.inquiry_wanted)
@@ -112,14 +108,14 @@ class Inquiries:
         ]
         await _insert(connection, begun)
         orphans = await _orphans_without_inquiry(connection, limit)
-        await self.want(connection, ((Subject.ORPHAN, *orphan) for orphan in orphans))
+        await self.want(connection, orphans)
         return len(begun) + len(orphans)
 
     def _begun(self, payment: Payment, phase: Phase, now: datetime) -> dict[str, Any]:
         return _row(
-            payment.merchant_account,
-            Subject.PAYMENT,
-            payment.payment_request_id,
+            WantedInquiry(
+                payment.merchant_account, InquiryKind.PAYMENT, payment.payment_request_id
+            ),
             phase,
             due=self.cadence.due(payment, phase, step=0, since=now, now=now),
             now=now,
@@ -134,19 +130,11 @@ _OPEN = (
 )
 
 
-def _row(
-    merchant_account: str,
-    subject: Subject,
-    subject_id: str,
-    phase: Phase,
-    *,
-    due: datetime,
-    now: datetime,
-) -> dict[str, Any]:
+def _row(wanted: WantedInquiry, phase: Phase, *, due: datetime, now: datetime) -> dict[str, Any]:
     return {
-        "merchant_account": merchant_account,
-        "kind": subject,
-        "subject_id": subject_id,
+        "merchant_account": wanted.merchant_account,
+        "kind": wanted.kind,
+        "subject_id": wanted.subject_id,
         "phase": phase,
         "step": 0,
         "since_time": now,
@@ -184,26 +172,24 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
 
 
-async def _orphans_without_inquiry(
-    connection: AsyncConnection, limit: int
-) -> list[tuple[str, str]]:
+async def _orphans_without_inquiry(connection: AsyncConnection, limit: int) -> list[WantedInquiry]:
     asked = exists().where(
         inquiries.c.merchant_account == facts.c.merchant_account,
-        inquiries.c.kind == Subject.ORPHAN,
+        inquiries.c.kind == InquiryKind.ORPHAN,
         inquiries.c.subject_id == facts.c.payment_id,
     )
     result = await connection.execute(
         select(facts.c.merchant_account, facts.c.payment_id)
-        .where(facts.c.orphan_state == "WAITING", ~asked)
+        .where(facts.c.orphan_state == OrphanState.WAITING, ~asked)
         .distinct()
         .limit(limit)
     )
-    return [(row[0], row[1]) for row in result]
+    return [WantedInquiry(row[0], InquiryKind.ORPHAN, row[1]) for row in result]
 
 
 def _of_payment(payment: Payment) -> tuple[Any, ...]:
     return (
         inquiries.c.merchant_account == payment.merchant_account,
-        inquiries.c.kind == Subject.PAYMENT,
+        inquiries.c.kind == InquiryKind.PAYMENT,
         inquiries.c.subject_id == payment.payment_request_id,
     )

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Cadence, Phase, Priority, priority_of
 from antom_payments.payment import Payment
-from antom_payments.store.inquiries import KEY, Subject
+from antom_payments.store.batch import InquiryKind, OrphanState
+from antom_payments.store.inquiries import KEY
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.tables import facts, inquiries, inquiry_rates, payments
 
@@ -30,7 +31,7 @@ class InquiryClaim:
     """An inquiry that is due, and the lease under which one process makes it."""
 
     merchant_account: str
-    subject: Subject
+    kind: InquiryKind
     subject_id: str
     phase: Phase
     since_time: datetime
@@ -85,12 +86,14 @@ class InquiryLeases:
         return [
             InquiryClaim(
                 merchant_account=merchant_account,
-                subject=Subject(row["kind"]),
+                kind=InquiryKind(row["kind"]),
                 subject_id=row["subject_id"],
                 phase=Phase(row["phase"]),
                 since_time=row["since_time"],
                 lease_token=token,
-                payment=known.get(row["subject_id"]) if row["kind"] == Subject.PAYMENT else None,
+                payment=known.get(row["subject_id"])
+                if row["kind"] == InquiryKind.PAYMENT
+                else None,
             )
             for row in rows
         ]
@@ -110,7 +113,7 @@ class InquiryLeases:
             retry = timedelta(seconds=retry_seconds)
             await _give_back(connection, claim, {"due_time": now + retry})
             return
-        if claim.subject is Subject.ORPHAN:
+        if claim.kind is InquiryKind.ORPHAN:
             is_open = await _is_waiting(connection, claim)
             step = row["step"] + 1
             due = self._cadence.orphan_due(step=step, since=row["since_time"], now=now)
@@ -193,7 +196,7 @@ class InquiryLeases:
     async def _payments(
         self, connection: AsyncConnection, merchant_account: str, rows: Sequence[Row]
     ) -> dict[str, Payment]:
-        ids = [row["subject_id"] for row in rows if row["kind"] == Subject.PAYMENT]
+        ids = [row["subject_id"] for row in rows if row["kind"] == InquiryKind.PAYMENT]
         if not ids:
             return {}
         result = await connection.execute(
@@ -245,7 +248,7 @@ async def _is_waiting(connection: AsyncConnection, claim: InquiryClaim) -> bool:
         .where(
             facts.c.merchant_account == claim.merchant_account,
             facts.c.payment_id == claim.subject_id,
-            facts.c.orphan_state == "WAITING",
+            facts.c.orphan_state == OrphanState.WAITING,
         )
         .limit(1)
     )
@@ -259,6 +262,6 @@ def _is_free(now: datetime) -> Any:
 def _of(claim: InquiryClaim) -> tuple[Any, ...]:
     return (
         inquiries.c.merchant_account == claim.merchant_account,
-        inquiries.c.kind == claim.subject,
+        inquiries.c.kind == claim.kind,
         inquiries.c.subject_id == claim.subject_id,
     )

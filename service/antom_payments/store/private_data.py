@@ -15,6 +15,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from antom_payments.errors import ConfigurationError, StoreUnavailable
 from antom_payments.session import Session
 
+ERASED = b""
+"""Stands for a stored body that was erased; no encrypted one is empty."""
+
 _SETTING = "ANTOM_PAYMENTS_DATA_KEY_FILE"
 
 
@@ -45,11 +48,13 @@ class DataCipher:
         return self._cipher.encrypt(data)
 
     def decrypt(self, data: bytes) -> bytes:
-        """Decrypt with whichever key fits.
+        """Decrypt with whichever key fits; what was erased is empty.
 
         Raises StoreUnavailable when none does: the key file is not the one this was stored with,
         and guessing would lose the data.
         """
+        if data == ERASED:
+            return b""
         try:
             return self._cipher.decrypt(data)
         except InvalidToken as error:

@@ -173,7 +173,7 @@ notifications = Table(
     Column("notification_id", String(36), primary_key=True),
     Column("merchant_account", String(64), nullable=False),
     Column("outcome", String(16), nullable=False),
-    # Why it was not understood; empty otherwise.
+    # Why it was not understood, or held back; empty otherwise.
     Column("reason", String(128), nullable=False),
     # The exact bytes that were signed. Encrypted: they may name the buyer.
     Column("body", LargeBinary, nullable=False),
@@ -193,6 +193,7 @@ notifications = Table(
     Column("payment_id", String(64)),
     UniqueConstraint("merchant_account", "body_sha256"),
     Index(None, "outcome", "received_time"),
+    Index(None, "merchant_account", "payment_id"),
 )
 
 events = Table(

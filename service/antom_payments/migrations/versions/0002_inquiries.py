@@ -48,6 +48,11 @@ def upgrade() -> None:
     for name, length in (("kind", 16), ("id", 64), ("outcome", 16)):
         op.add_column("notifications", sa.Column(f"fact_{name}", sa.String(length)))
     op.add_column("notifications", sa.Column("payment_id", sa.String(64)))
+    op.create_index(
+        "ix_notifications_merchant_account_payment_id",
+        "notifications",
+        ["merchant_account", "payment_id"],
+    )
     _create_audit_records()
 
 
