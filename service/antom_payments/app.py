@@ -11,7 +11,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -27,6 +27,7 @@ from antom_payments.antom.signing import (
     refuse_own_key,
 )
 from antom_payments.antom.wire import Budgets
+from antom_payments.cadence import Cadence
 from antom_payments.emulator import CaptureOrder, EmulatorFiles, server_config
 from antom_payments.errors import ConfigurationError, StoreUnavailable
 from antom_payments.event_stream import EventStream
@@ -46,6 +47,7 @@ from antom_payments.notifications import (
     serving,
     uvicorn_config,
 )
+from antom_payments.reconcile import ReconcileOptions, Reconciler
 from antom_payments.service import Merchant, PaymentService
 from antom_payments.settings import (
     Settings,
@@ -55,7 +57,7 @@ from antom_payments.settings import (
     unknown_variables,
     variable,
 )
-from antom_payments.store import DataCipher, PaymentStore, PoolOptions, migrate, open_store
+from antom_payments.store import DataCipher, PaymentStore, PoolOptions, Rate, migrate, open_store
 
 _STREAM_LIFE_SPREAD = 0.8
 _ERASE_SECONDS = 300.0
@@ -81,6 +83,17 @@ async def grpc_server(
             antom_in_flight=settings.antom_in_flight,
         )
         parts.push_async_callback(service.drain)
+        reconciler = Reconciler(
+            store,
+            service.inquirer,
+            {merchant.merchant_account: merchant},
+            now=now,
+            call_budget_seconds=settings.antom_budget_seconds,
+            options=ReconcileOptions(
+                rate=Rate.of(settings.inquiries_per_second),
+                adopt_foreign=settings.adopt_foreign,
+            ),
+        )
         stream = EventStream(
             store.log,
             encode=encode,
@@ -89,6 +102,7 @@ async def grpc_server(
         )
         await parts.enter_async_context(_running(stream.run()))
         await parts.enter_async_context(_running(_keep_erasing(store)))
+        await parts.enter_async_context(_running(reconciler.run()))
         server = GrpcServer(
             service, stream, check=store.ping, options=grpc_options(settings), now=now
         )
@@ -237,7 +251,10 @@ async def store_of(
         timeout_seconds=settings.database_pool_timeout_seconds,
         statement_cache_size=settings.database_statement_cache_size,
     )
-    async with open_store(url, cipher=cipher, now=now, pool=pool, listens=listens) as store:
+    cadence = Cadence(closing=timedelta(seconds=settings.antom_closing_seconds))
+    async with open_store(
+        url, cipher=cipher, now=now, pool=pool, cadence=cadence, listens=listens
+    ) as store:
         yield store
 
 

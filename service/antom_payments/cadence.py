@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
+from itertools import accumulate
 
+from antom_payments.expiry import CLOSING_TIME, expiry_due, session_end
 from antom_payments.payment import CaptureState, Payment, PaymentState
 
 _ORDER_PATIENCE = timedelta(minutes=2)
 """After the moment at which Antom should have concluded."""
-_SESSION_LIFE = timedelta(hours=1)
-"""Antom's default (antom-api 6.5), for a session that nobody confirmed."""
 _CARD_WINDOW = timedelta(days=7)
 """How long a card payment may be cancelled (antom-api 6.3)."""
 _BOOKS_CLOSE = timezone(timedelta(hours=8))
@@ -69,7 +69,7 @@ class Cadence:
         jitter: a random number of seconds between its two arguments.
     """
 
-    closing: timedelta = timedelta(minutes=14)
+    closing: timedelta = CLOSING_TIME
     orphan_life: timedelta = timedelta(hours=48)
     jitter: Callable[[float, float], float] = random.uniform
 
@@ -101,7 +101,7 @@ class Cadence:
         """
         match phase:
             case Phase.WAITING:
-                return self._waiting(payment, step, now)
+                return self._waiting(payment, since, now)
             case Phase.SETTLED:
                 due = self._in(now, _SETTLED_SECONDS[min(step, len(_SETTLED_SECONDS) - 1)])
                 return min(due, max(cancel_window_end(payment) + _ORDER_PATIENCE, now))
@@ -115,16 +115,20 @@ class Cadence:
             return None
         return min(self._pressing(step, since, now), since + self.orphan_life)
 
-    def lapse_time(self, payment: Payment) -> datetime:
-        """From when on an unpaid order counts as lapsed, if Antom says so (design 7)."""
-        return session_end(payment) + self.closing + _ORDER_PATIENCE
+    def _waiting(self, payment: Payment, since: datetime, now: datetime) -> datetime:
+        """After 30 s, 1, 2 and 5 minutes; at the session's end; once Antom has closed the order.
 
-    def _waiting(self, payment: Payment, step: int, now: datetime) -> datetime:
-        """30 s, 1, 2 and 5 minutes; at the session's end; once Antom must have closed the order."""
-        ends = [time for time in (session_end(payment), self.lapse_time(payment)) if time > now]
-        if len(ends) == 2 and step < len(_WAITING_SECONDS):
-            return min(self._in(now, _WAITING_SECONDS[step]), ends[0])
-        return ends[0] if ends else self._in(now, _LONGEST_PRESSING_SECONDS)
+        Counted from the beginning, so that delays and jitter do not add up.
+        """
+        ends = [session_end(payment), expiry_due(payment, self.closing)]
+        ends = [time for time in ends if time > now]
+        if not ends:
+            return self._in(now, _LONGEST_PRESSING_SECONDS)
+        steps = (since + timedelta(seconds=seconds) for seconds in accumulate(_WAITING_SECONDS))
+        next_step = next((time for time in steps if time > now), None)
+        if len(ends) == 1 or next_step is None:
+            return ends[0]
+        return min(self._in(now, (next_step - now).total_seconds()), ends[0])
 
     def _held(self, payment: Payment, since: datetime, now: datetime) -> datetime:
         """By the hour, and once more when the issuer has let go of the money; then by the day."""
@@ -149,11 +153,6 @@ class Cadence:
 def priority_of(phase: Phase) -> Priority:
     """The class that a phase belongs to."""
     return Priority.EVIDENCE if phase in {Phase.PRESSING, Phase.ORPHAN} else Priority.ROUTINE
-
-
-def session_end(payment: Payment) -> datetime:
-    """When the buyer can pay no more; an hour from the intent while no session is confirmed."""
-    return payment.payment_session_expiry_time or payment.create_time + _SESSION_LIFE
 
 
 def cancel_window_end(payment: Payment) -> datetime:

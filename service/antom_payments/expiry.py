@@ -25,10 +25,14 @@ _LAPSED_CODES = frozenset({"ORDER_IS_CLOSED", "PROCESS_FAIL"})
 """How a closed, unpaid order fails, by Antom's table and its sample (antom-api 5.3)."""
 
 
+def session_end(payment: Payment) -> datetime:
+    """When the buyer can pay no more; an hour from the intent while no session is confirmed."""
+    return payment.payment_session_expiry_time or payment.create_time + _DEFAULT_SESSION_LIFE
+
+
 def expiry_due(payment: Payment, closing: timedelta = CLOSING_TIME) -> datetime:
     """From when on an inquiry may conclude that ``payment`` has lapsed."""
-    session_expiry = payment.payment_session_expiry_time
-    return (session_expiry or payment.create_time + _DEFAULT_SESSION_LIFE) + closing + _MARGIN
+    return session_end(payment) + closing + _MARGIN
 
 
 def expired(

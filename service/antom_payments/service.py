@@ -11,9 +11,9 @@ that cancels or runs out of time does not leave a session behind that nobody rec
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -34,20 +34,17 @@ from antom_payments.errors import (
     StoreUnavailable,
 )
 from antom_payments.fact import Fact, Notification
+from antom_payments.inquiry import Examined, Inquirer
 from antom_payments.payment import Payment, Source
 from antom_payments.session import Session, SessionRequest
-from antom_payments.store import Applied, Member, PaymentStore, SessionClaim
+from antom_payments.store import Applied, Member, PaymentStore, SessionClaim, kept
 
 T = TypeVar("T")
-Inquired = tuple[Payment, bool]
-"""A payment after an inquiry, and whether Antom knows it."""
 
 _LEASE_MARGIN_SECONDS = 5.0
 """A lease outlives the longest call by this much (design: call budget + 5 s)."""
 _SHARED_INQUIRY_SECONDS = 1.0
 """Callers that want a fresh read share one inquiry per payment within this time."""
-_KEEP_ANSWER_SECONDS = 60.0
-"""How long an answer of Antom is held in memory while the database cannot take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +111,14 @@ class PaymentService:
         antom_in_flight: int = 64,
     ) -> None:
         self._store = store
+        self.inquirer = Inquirer(store, now=now, call_budget_seconds=call_budget_seconds)
+        """Asks Antom what became of a payment."""
         self._merchants = merchants
         self._now = now
         self._call_budget_seconds = call_budget_seconds
         self._antom_in_flight = antom_in_flight
         self._calls: set[asyncio.Task[Any]] = set()
-        self._inquiries: dict[tuple[str, str], tuple[float, asyncio.Task[Inquired]]] = {}
+        self._inquiries: dict[tuple[str, str], tuple[float, asyncio.Task[Examined]]] = {}
 
     async def create_session(
         self, caller: Caller, request: SessionRequest, *, budget_seconds: float
@@ -161,8 +160,8 @@ class PaymentService:
             raise PaymentNotFound
         if not fresh:
             return payment
-        asked, _ = await self._within(self._shared_inquiry(payment), budget_seconds)
-        return asked
+        examined = await self._within(self._shared_inquiry(payment), budget_seconds)
+        return examined.payment
 
     async def apply_notification(
         self, notification: Notification, fact: Fact | None, not_understood: str = ""
@@ -241,9 +240,9 @@ class PaymentService:
         except AntomSaidNo as refusal:
             return await self._refused(merchant, claim, refusal)
         except AntomError:
-            await _kept(lambda: self._store.release_session(claim))
+            await kept(lambda: self._store.release_session(claim))
             raise
-        payment = await _kept(lambda: self._store.confirm_session(claim, session))
+        payment = await kept(lambda: self._store.confirm_session(claim, session))
         return SessionAnswer(payment, None if payment.state.is_final else session)
 
     async def _refused(
@@ -256,21 +255,21 @@ class PaymentService:
         """
         if claim.was_sent_before or refusal.was_sent_before:
             try:
-                payment, is_known = await self._inquire(merchant, claim.payment)
+                examined = await self.inquirer.ask(merchant.antom, claim.payment)
             except AntomError as error:
-                await _kept(lambda: self._store.release_session(claim))
+                await kept(lambda: self._store.release_session(claim))
                 raise OutcomeUnknown(refusal.result_code) from error
-            if is_known:
-                await _kept(lambda: self._store.release_session(claim))
-                return SessionAnswer(payment, None)
+            if examined.exists:
+                await kept(lambda: self._store.release_session(claim))
+                return SessionAnswer(examined.payment, None)
         if isinstance(refusal, NewPaymentRequestIdNeeded):
             # About an order that is over, which an inquiry tells; not about this payment's session.
-            await _kept(lambda: self._store.release_session(claim))
+            await kept(lambda: self._store.release_session(claim))
         else:
-            await _kept(lambda: self._store.refuse_session(claim, refusal.result_code))
+            await kept(lambda: self._store.refuse_session(claim, refusal.result_code))
         raise refusal
 
-    def _shared_inquiry(self, payment: Payment) -> asyncio.Task[Inquired]:
+    def _shared_inquiry(self, payment: Payment) -> asyncio.Task[Examined]:
         """The inquiry that callers of the same second share."""
         now = time.monotonic()
         for key, (since, _) in list(self._inquiries.items()):
@@ -279,24 +278,15 @@ class PaymentService:
         key = (payment.merchant_account, payment.payment_request_id)
         if key not in self._inquiries:
             merchant = self._merchants[payment.merchant_account]
-            self._inquiries[key] = (now, self._start(self._inquire(merchant, payment)))
+            self._inquiries[key] = (now, self._start(self._ask_fresh(merchant, payment)))
         return self._inquiries[key][1]
 
-    async def _inquire(self, merchant: Merchant, payment: Payment) -> Inquired:
-        """Ask Antom about a payment, and store the facts it tells."""
-        answer = await merchant.antom.inquire_payment(
-            payment_request_id=payment.payment_request_id,
-            merchant_account=payment.merchant_account,
-            budget_seconds=self._call_budget_seconds,
-        )
-        if answer.facts:
-            members = [Member(fact) for fact in answer.facts]
-            for applied in await _kept(lambda: self._store.apply(members)):
-                alarm.sound(applied, Source.INQUIRY)
-        found = await self._store.payment(
-            payment.merchant_account, payment_request_id=payment.payment_request_id
-        )
-        return found or payment, answer.exists
+    async def _ask_fresh(self, merchant: Merchant, payment: Payment) -> Examined:
+        """Ask for somebody who waits: an open payment is asked about again soon."""
+        examined = await self.inquirer.ask(merchant.antom, payment)
+        with suppress(StoreUnavailable):
+            await self._store.hasten_inquiry(examined.payment)
+        return examined
 
     async def _within(self, task: asyncio.Task[T], budget_seconds: float) -> T:
         """Wait for ``task`` as long as the caller does; it goes on in any case."""
@@ -319,24 +309,6 @@ class PaymentService:
         self._calls.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waits has it; nobody may be waiting any more
-
-
-async def _kept(write: Callable[[], Awaitable[T]]) -> T:
-    """Write what Antom answered, again and again while the database is away.
-
-    Raises StoreUnavailable after `_KEEP_ANSWER_SECONDS`: the lease is long over then, and the
-    caller's repetition finds the answer at Antom.
-    """
-    give_up = time.monotonic() + _KEEP_ANSWER_SECONDS
-    pause = 0.1
-    while True:
-        try:
-            return await write()
-        except StoreUnavailable:
-            if time.monotonic() >= give_up:
-                raise
-            await asyncio.sleep(random.uniform(0, pause))
-            pause = min(pause * 2, 5.0)
 
 
 def _intent(request: SessionRequest, merchant_account: str, now: datetime) -> Payment:

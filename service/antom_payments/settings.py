@@ -119,6 +119,12 @@ class Settings(BaseSettings):
     """Longest a call to Antom may take, with its retries."""
     antom_in_flight: PositiveInt = 64
     """Most calls to Antom at one time."""
+    antom_closing_seconds: Annotated[NonNegativeFloat, AllowInfNan(False)] = 840.0
+    """How long after a session's end Antom closes an unpaid order; a payment expires after it."""
+    inquiries_per_second: Seconds = 10.0
+    """Most inquiries of the reconciler a second, of all replicas together."""
+    adopt_foreign: bool = False
+    """Take over payments made elsewhere with the same client id when news of them comes."""
 
     grpc_address: ServerAddress = Address("127.0.0.1", 50051)
     """Where the gRPC server listens. There is no authentication yet: keep it inside."""

@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 from sqlalchemy import event, make_url
 
-from antom_payments import service as service_module
 from antom_payments.errors import (
     AntomRefused,
     StoreUnavailable,
@@ -19,7 +18,7 @@ from antom_payments.payment import EventType
 from antom_payments.service import (
     SessionAnswer,
 )
-from antom_payments.store import DataCipher, open_store
+from antom_payments.store import DataCipher, keeping, open_store
 from clock import FrozenClock
 from databases import Databases
 from scripted_antom import (
@@ -56,7 +55,7 @@ async def test_antoms_answer_outlives_an_outage_of_the_database(
 async def test_an_answer_that_cannot_be_kept_is_fetched_again(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "_KEEP_ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "_KEEP_SECONDS", 0.0)
     answer = Held(session("lost"))
     till.antom.will(SESSION, answer, session())
     creating = asyncio.create_task(till.create())

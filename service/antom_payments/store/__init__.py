@@ -31,6 +31,8 @@ from antom_payments.store.batch import (
 )
 from antom_payments.store.database import PoolOptions
 from antom_payments.store.erasure import Erased
+from antom_payments.store.inquiry_leases import InquiryClaim, Rate
+from antom_payments.store.keeping import kept
 from antom_payments.store.log import EventLog, LogPage
 from antom_payments.store.orphans import Orphan
 from antom_payments.store.payments import PaymentStore, open_store
@@ -47,6 +49,7 @@ __all__ = [
     "DataCipher",
     "Erased",
     "EventLog",
+    "InquiryClaim",
     "InquiryKind",
     "LogPage",
     "Member",
@@ -54,9 +57,11 @@ __all__ = [
     "OrphanState",
     "PaymentStore",
     "PoolOptions",
+    "Rate",
     "SessionClaim",
     "StoredNotification",
     "WantedInquiry",
+    "kept",
     "migrate",
     "new_data_key",
     "open_store",

@@ -46,6 +46,12 @@ class Rate:
 
     per_second: float = 10.0
     burst: float = 20.0
+    """What may be saved up; at least 1."""
+
+    @classmethod
+    def of(cls, per_second: float) -> Rate:
+        """The rate that saves up two seconds of inquiries."""
+        return cls(per_second, max(1.0, 2 * per_second))
 
 
 class InquiryLeases:
@@ -91,9 +97,7 @@ class InquiryLeases:
                 phase=Phase(row["phase"]),
                 since_time=row["since_time"],
                 lease_token=token,
-                payment=known.get(row["subject_id"])
-                if row["kind"] == InquiryKind.PAYMENT
-                else None,
+                payment=known.get((row["kind"], row["subject_id"])),
             )
             for row in rows
         ]
@@ -113,6 +117,10 @@ class InquiryLeases:
             retry = timedelta(seconds=retry_seconds)
             await _give_back(connection, claim, {"due_time": now + retry})
             return
+        if (row["phase"], row["since_time"]) != (claim.phase, claim.since_time):
+            # A phase that began meanwhile, by news or by the answer, has its own first step.
+            await _give_back(connection, claim, {})
+            return
         if claim.kind is InquiryKind.ORPHAN:
             is_open = await _is_waiting(connection, claim)
             step = row["step"] + 1
@@ -129,9 +137,8 @@ class InquiryLeases:
         self, connection: AsyncConnection, claim: InquiryClaim, row: Row, now: datetime
     ) -> dict[str, Any] | None:
         """What comes after an inquiry about a payment, as it stands by now."""
-        found = (await self._payments(connection, claim.merchant_account, [row])).get(
-            claim.subject_id
-        )
+        known = await self._payments(connection, claim.merchant_account, [row])
+        found = known.get((claim.kind, claim.subject_id))
         phase = self._cadence.phase(found, now) if found else None
         if found is None or phase is None:
             return None
@@ -195,7 +202,7 @@ class InquiryLeases:
 
     async def _payments(
         self, connection: AsyncConnection, merchant_account: str, rows: Sequence[Row]
-    ) -> dict[str, Payment]:
+    ) -> dict[tuple[str, str], Payment]:
         ids = [row["subject_id"] for row in rows if row["kind"] == InquiryKind.PAYMENT]
         if not ids:
             return {}
@@ -206,7 +213,8 @@ class InquiryLeases:
             )
         )
         found = [payment_from_row(row) for row in result.mappings()]
-        return {payment.payment_request_id: payment for payment in found}
+        kind = InquiryKind.PAYMENT.value
+        return {(kind, payment.payment_request_id): payment for payment in found}
 
     async def _mine(self, connection: AsyncConnection, claim: InquiryClaim) -> Row | None:
         result = await connection.execute(select(inquiries).where(*_of(claim)).with_for_update())

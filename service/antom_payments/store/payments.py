@@ -134,6 +134,13 @@ class PaymentStore:
             self._tell_readers()
         return payment
 
+    async def adopt_foreign(self, payment: Payment) -> None:
+        """Store a payment that was made elsewhere with the merchant's client id.
+
+        In CREATING: what Antom says of it is applied after.
+        """
+        await self._database.write(lambda connection: self._sessions.adopt(connection, payment))
+
     async def release_session(self, claim: SessionClaim) -> None:
         """Give the lease back without an answer: the next call may ask Antom again."""
         await self._database.write(lambda connection: self._sessions.release(connection, claim))

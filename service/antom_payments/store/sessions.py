@@ -108,6 +108,14 @@ class Sessions:
         kept = self._cipher.decrypt(stored.request) if stored else request
         return SessionClaim(payment, lease_token=lease_token, request=kept, was_sent_before=True)
 
+    async def adopt(self, connection: AsyncConnection, payment: Payment) -> None:
+        """Store a payment that was made elsewhere, unless it is known by now."""
+        dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
+        await connection.execute(
+            dialect.insert(payments).values(payment_to_row(payment)).on_conflict_do_nothing()
+        )
+        await self._inquiries.follow(connection, [(None, payment)])
+
     async def _keep_request(
         self, connection: AsyncConnection, payment: Payment, request: bytes
     ) -> None:

@@ -40,6 +40,8 @@ class InquiryAnswer:
     payment_status: str = ""
     """Antom's `paymentStatus`; an unknown one gives no payment fact."""
     payment_id: str = ""
+    payment_request_id: str = ""
+    """Whose payment it is; empty when Antom does not say."""
     facts: tuple[Fact, ...] = ()
     """The payment's, when its status is one we know, and one for each capture."""
 
@@ -95,6 +97,7 @@ def parse_inquiry(
         result_code=payment.result_code,
         payment_status=payment_status,
         payment_id=payment.payment_id,
+        payment_request_id=payment.payment_request_id or "",
         facts=told + tuple(_capture_facts(captures, payment)),
     )
 

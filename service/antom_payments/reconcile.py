@@ -1,0 +1,215 @@
+"""Asks Antom about whatever stayed open, until the truth is known (design 10).
+
+The store says what is due (its rows outlive a crash and are shared by replicas under leases), the
+inquirer asks and stores, and the cadence says when to ask next. Nothing here concludes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from antom_payments import telemetry
+from antom_payments.errors import AntomError, PaymentsError, StoreUnavailable
+from antom_payments.inquiry import Inquirer, OrphanEnd
+from antom_payments.service import Merchant
+from antom_payments.store import InquiryClaim, InquiryKind, OrphanState, PaymentStore, Rate
+
+_LEASE_MARGIN_SECONDS = 5.0
+"""A lease outlives the longest inquiry by this much."""
+
+_asked = telemetry.meter.create_counter(
+    "antom_payments.inquiries",
+    unit="{inquiry}",
+    description="Inquiries of the reconciler, by what became of them.",
+)
+_found = telemetry.meter.create_counter(
+    "antom_payments.inquiry.found",
+    unit="{event}",
+    description="Events found by inquiry and not by notification, by type.",
+)
+_overdue = telemetry.meter.create_gauge(
+    "antom_payments.inquiry.overdue",
+    unit="s",
+    description="How long the inquiry that waits longest has been due: the oldest unexamined.",
+)
+_open = telemetry.meter.create_gauge(
+    "antom_payments.inquiry.open",
+    unit="{payment}",
+    description="Payments and orphans that Antom is still to be asked about, by phase.",
+)
+
+_log = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileOptions:
+    """How much the reconciler asks. Times in seconds.
+
+    Attributes:
+        rate: of each merchant, all replicas together.
+        at_once: most inquiries under way in this process.
+        look_seconds: how often the store is asked whether something is due.
+        retry_seconds: after an inquiry that brought no answer.
+        sweep_seconds: how often the nets are drawn: what is open and not asked about, orphans
+            whose payment is known by now.
+        adopt_foreign: whether payments that were made elsewhere with the merchant's client id
+            become ours when news of them comes.
+    """
+
+    rate: Rate = field(default_factory=Rate)
+    at_once: int = 16
+    look_seconds: float = 1.0
+    retry_seconds: float = 15.0
+    sweep_seconds: float = 60.0
+    adopt_foreign: bool = False
+
+
+class Reconciler:
+    """Examines what is due, until cancelled.
+
+    Args:
+        store: says what is due.
+        inquirer: asks Antom, and stores.
+        merchants: by merchant account; others' inquiries are left to who can make them.
+        now: the wall clock, aware UTC.
+        call_budget_seconds: longest one inquiry may take.
+        options: see `ReconcileOptions`.
+    """
+
+    def __init__(
+        self,
+        store: PaymentStore,
+        inquirer: Inquirer,
+        merchants: Mapping[str, Merchant],
+        *,
+        now: Callable[[], datetime],
+        call_budget_seconds: float,
+        options: ReconcileOptions | None = None,
+    ) -> None:
+        self._store = store
+        self._inquirer = inquirer
+        self._merchants = merchants
+        self._now = now
+        self._lease_seconds = call_budget_seconds + _LEASE_MARGIN_SECONDS
+        self._options = options or ReconcileOptions()
+        self._sweep_at = 0.0
+
+    async def run(self) -> None:
+        """Examine what is due again and again; survives whatever Antom and the database do."""
+        while True:
+            try:
+                await self._sweep_when_due()
+                asked = await self.run_due()
+            except StoreUnavailable:
+                asked = 0
+            except Exception as error:  # noqa: BLE001 - a bug in one look must not end all looks
+                _log.error("reconcile_failed", exc_info=error)
+                asked = 0
+            if not asked:
+                await asyncio.sleep(self._options.look_seconds)
+
+    async def run_due(self) -> int:
+        """Examine what is due now, as much as rates and capacity allow; how many were asked."""
+        overdue_since = await self._store.has_due_inquiry()
+        now = self._now()
+        _overdue.set((now - overdue_since).total_seconds() if overdue_since else 0.0)
+        if overdue_since is None:
+            return 0
+        claims: list[InquiryClaim] = []
+        for merchant_account in self._merchants:
+            claims += await self._store.claim_inquiries(
+                merchant_account,
+                limit=max(1, self._options.at_once // len(self._merchants)),
+                rate=self._options.rate,
+                lease_seconds=self._lease_seconds,
+            )
+        await asyncio.gather(*(self._examine(claim) for claim in claims))
+        return len(claims)
+
+    async def sweep(self) -> None:
+        """Draw the nets: begin inquiries that are missing, adopt orphans whose payment is known."""
+        begun = await self._store.adopt_missing_inquiries()
+        adopted = await self._store.sweep_orphans(limit=500)
+        if begun or adopted:
+            _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=adopted)
+        for phase, count in (await self._store.inquiries_by_phase()).items():
+            _open.set(count, {"phase": phase})
+
+    async def _sweep_when_due(self) -> None:
+        if time.monotonic() >= self._sweep_at:
+            await self.sweep()
+            self._sweep_at = time.monotonic() + self._options.sweep_seconds
+
+    async def _examine(self, claim: InquiryClaim) -> None:
+        """Ask, store, and say when to ask next; an error only postpones."""
+        retry_seconds: float | None = None
+        try:
+            outcome = await self._ask(claim)
+        except AntomError as error:
+            outcome = "no_answer"
+            retry_seconds = max(self._options.retry_seconds, error.retry_after_seconds or 0.0)
+        except PaymentsError:
+            # The lease ends by itself, and the answer is still to be had at Antom.
+            _asked.add(1, {"outcome": "not_stored", "phase": claim.phase.value})
+            return
+        _asked.add(1, {"outcome": outcome, "phase": claim.phase.value})
+        try:
+            await self._store.settle_inquiry(claim, retry_seconds=retry_seconds)
+        except StoreUnavailable:
+            _log.warning("inquiry_not_settled", merchant_account=claim.merchant_account)
+
+    async def _ask(self, claim: InquiryClaim) -> str:
+        """What an inquiry led to, in a bounded word."""
+        merchant = self._merchants[claim.merchant_account]
+        if claim.kind is InquiryKind.ORPHAN:
+            return await self._ask_about_orphan(merchant, claim)
+        if claim.payment is None:
+            return "gone"
+        examined = await self._inquirer.ask(merchant.antom, claim.payment)
+        for applied in examined.found:
+            event = applied.event
+            if event is not None:
+                _found.add(1, {"event_type": event.type.value})
+                _log.info(
+                    "found_by_inquiry",
+                    event_type=event.type.value,
+                    event_id=event.event_id,
+                    merchant_account=event.merchant_account,
+                    payment_request_id=event.payment_request_id,
+                )
+        if examined.found:
+            return "news"
+        return "nothing_new" if examined.exists else "not_known"
+
+    async def _ask_about_orphan(self, merchant: Merchant, claim: InquiryClaim) -> str:
+        """Look for the payment of an orphan; after its time it is nobody's."""
+        end = await self._inquirer.ask_about_orphan(
+            merchant.antom,
+            claim.merchant_account,
+            claim.subject_id,
+            adopt_foreign=self._options.adopt_foreign,
+        )
+        is_over = self._now() - claim.since_time >= self._store.cadence.orphan_life
+        if end is OrphanEnd.OPEN and is_over:
+            ended = await self._store.end_orphans(
+                claim.merchant_account, claim.subject_id, OrphanState.UNATTRIBUTED
+            )
+            if ended:
+                self._alert(claim, OrphanState.UNATTRIBUTED)
+            return "unattributed"
+        if end is OrphanEnd.FOREIGN:
+            self._alert(claim, OrphanState.FOREIGN)
+        return f"orphan_{end.value.lower()}"
+
+    def _alert(self, claim: InquiryClaim, state: OrphanState) -> None:
+        """Money news that belongs to none of our payments: somebody must look."""
+        _log.error(
+            "orphan_ended",
+            orphan_state=state.value,
+            merchant_account=claim.merchant_account,
+            payment_id=claim.subject_id,
+        )
