@@ -24,6 +24,7 @@ from antom_payments.antom.messages import with_expiry_of
 from antom_payments.errors import (
     AntomError,
     AntomSaidNo,
+    AntomUnavailable,
     DeadlineExceeded,
     InvalidRequest,
     LimitReached,
@@ -213,18 +214,28 @@ class PaymentService:
         try:
             return session_body(request, policy=merchant.policy, now=now)
         except InvalidRequest:
-            known = await self._store.payment(
-                merchant.merchant_account, payment_request_id=request.payment_request_id
-            )
-            if known is None:
+            if not await self._is_known(merchant.merchant_account, request.payment_request_id):
                 raise
             repeated = replace(request, payment_session_expiry_time=None)
             return session_body(repeated, policy=merchant.policy, now=now)
 
+    async def _is_known(self, merchant_account: str, payment_request_id: str) -> bool:
+        """Whether an intent was ever stored under the id."""
+        known = await self._store.payment(merchant_account, payment_request_id=payment_request_id)
+        return known is not None
+
     async def _create(
         self, merchant: Merchant, intent: Payment, body: bytes, budget_seconds: float
     ) -> SessionAnswer:
-        """Store the intent, and ask Antom unless somebody did."""
+        """Store the intent, and ask Antom unless somebody did.
+
+        A new payment is not begun while Antom is left alone; one that is known may have its answer.
+        """
+        try:
+            merchant.antom.refuse_while_shut()
+        except AntomUnavailable:
+            if not await self._is_known(intent.merchant_account, intent.payment_request_id):
+                raise
         claim = await self._store.begin_session(
             intent, body, lease_seconds=self._call_budget_seconds + _LEASE_MARGIN_SECONDS
         )

@@ -119,6 +119,10 @@ class Settings(BaseSettings):
     """Longest a call to Antom may take, with its retries."""
     antom_in_flight: PositiveInt = 64
     """Most calls to Antom at one time."""
+    antom_breaker_failures: PositiveInt = 10
+    """So many requests without any answer in 30 seconds, half of all, and Antom is left alone."""
+    antom_breaker_open_seconds: Seconds = 5.0
+    """How long at first; then one request tries, and each that fails doubles it, up to a minute."""
 
     grpc_address: ServerAddress = Address("127.0.0.1", 50051)
     """Where the gRPC server listens. There is no authentication yet: keep it inside."""
