@@ -35,7 +35,7 @@ from antom_payments.errors import (
     StoreUnavailable,
 )
 from antom_payments.fact import Fact, Notification
-from antom_payments.payment import EventType, Payment
+from antom_payments.payment import EventType, Payment, PaymentState
 from antom_payments.session import Session, SessionRequest
 from antom_payments.store import Applied, AppliedOutcome, Member, PaymentStore, SessionClaim
 
@@ -50,6 +50,8 @@ _SHARED_INQUIRY_SECONDS = 1.0
 _KEEP_ANSWER_SECONDS = 60.0
 """How long an answer of Antom is held in memory while the database cannot take it."""
 
+_WITHOUT_NEWS = frozenset({PaymentState.CREATING, PaymentState.AWAITING_BUYER})
+"""Nothing but sessions is known of a payment."""
 _ALARMING = frozenset({EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION})
 
 _log = telemetry.logger(__name__)
@@ -280,9 +282,16 @@ class PaymentService:
         if isinstance(refusal, NewPaymentRequestIdNeeded):
             # About an order that is over, which an inquiry tells; not about this payment's session.
             await _kept(lambda: self._store.release_session(claim))
-        else:
-            await _kept(lambda: self._store.refuse_session(claim, refusal.result_code))
-        raise refusal
+            raise refusal
+        payment, counts = await _kept(
+            lambda: self._store.refuse_session(claim, refusal.result_code)
+        )
+        if counts:
+            raise refusal
+        if payment.state in _WITHOUT_NEWS:
+            # Another call took over: "refused for good" would make two payments of what may work.
+            raise OutcomeUnknown(refusal.result_code)
+        return SessionAnswer(payment, None)
 
     def _shared_inquiry(self, payment: Payment) -> asyncio.Task[Inquired]:
         """The inquiry that callers of the same second share."""

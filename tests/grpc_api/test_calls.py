@@ -63,6 +63,7 @@ async def test_an_id_used_for_another_amount_is_refused(
     assert refusal.code is grpc.StatusCode.ALREADY_EXISTS
     assert refusal.reason == "PAYMENT_REQUEST_ID_REUSED"
     assert refusal.info.metadata["payment_request_id"] == payment_request_id
+    assert refusal.info.metadata["differing"] == "payment_amount"
 
 
 async def test_wrong_fields_are_named_by_the_path_that_the_caller_knows(
