@@ -144,7 +144,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert self.breaker.state is states[-1]
 
 
-AnyHistory.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
+AnyHistory.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 test_the_laws_hold_over_any_history = AnyHistory.TestCase
 
 

@@ -136,7 +136,6 @@ async def retried(stub: Any, killed: Killed) -> Any:
     [
         ("intent committed", 1),
         ("asked", 2),
-        ("answered", 2),
         ("confirming", 2),
         ("session committed", 1),
     ],
