@@ -49,6 +49,10 @@ docs: $(READY) ## Rewrite the tables in README.md and docs/ that are made from c
 soak: $(READY) ## Append 100,000 events from 16 writers that are killed, and lose none
 	@$(BIN)/python -m pytest tests/soak -s --timeout=3600 --events=100000
 
+.PHONY: drain
+drain: $(READY) ## Restart replicas under 200 streams and steady calls, and print the cost
+	@$(BIN)/python -m pytest tests/drain -s -p no:logging --timeout=3600 --restarts=12
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, generated code
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -26,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--events", type=int, default=3_000, help="events of the soak (`make soak`: 100000)"
     )
+    parser.addoption(
+        "--restarts", type=int, default=2, help="restarts under load (`make drain`: 12)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -119,6 +122,13 @@ def soak_events(pytestconfig: pytest.Config) -> int:
     """How many events the soak appends."""
     events: int = pytestconfig.getoption("events")
     return events
+
+
+@pytest.fixture
+def restarts_of_a_run(pytestconfig: pytest.Config) -> int:
+    """How often a replica is restarted under load."""
+    restarts: int = pytestconfig.getoption("restarts")
+    return restarts
 
 
 @pytest.fixture(scope="session")

@@ -208,10 +208,12 @@ async def _question(
 
 
 @contextlib.asynccontextmanager
-async def antom_client(origin: str) -> AsyncIterator[AntomClient]:
+async def antom_client(origin: str, **breaker: Any) -> AsyncIterator[AntomClient]:
     """The real client, whose repetitions follow at once."""
     antom, merchant = golden_pair("antom"), golden_pair("merchant")
     signer = Signer(load_private_key(merchant.private, setting="test"), CLIENT_ID)
     verifier = Verifier([load_public_key(antom.public, setting="test")])
     async with open_wire(origin) as wire:
-        yield AntomClient(wire, signer, verifier, now=FrozenClock().now, jitter=lambda *_: 0.0)
+        yield AntomClient(
+            wire, signer, verifier, now=FrozenClock().now, jitter=lambda *_: 0.0, **breaker
+        )

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from antom_payments import telemetry
-from antom_payments.antom import SessionPolicy, open_client
+from antom_payments.antom import BreakerOptions, SessionPolicy, open_client
 from antom_payments.antom.endpoints import antom_origin, check_environment
 from antom_payments.antom.signing import (
     Signer,
@@ -281,8 +281,12 @@ async def merchant_of(settings: Settings, now: Callable[[], datetime]) -> AsyncI
         refuse_chinese=settings.refuse_chinese_characters,
         require_authorization_for_card=settings.require_authorization_for_card,
     )
+    breaker = BreakerOptions(
+        failures=settings.antom_breaker_failures,
+        open_seconds=settings.antom_breaker_open_seconds,
+    )
     async with open_client(
-        origin, signer, Verifier(public_keys), budgets=budgets, now=now
+        origin, signer, Verifier(public_keys), budgets=budgets, breaker=breaker, now=now
     ) as antom:
         yield Merchant(settings.merchant_account, antom, policy)
 

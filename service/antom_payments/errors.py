@@ -12,7 +12,7 @@ PaymentsError
 │   │   ├── AntomRefused        a signed F: final for this id
 │   │   └── NewPaymentRequestIdNeeded
 │   ├── OutcomeUnknown          U, timeout, cut connection: may have worked
-│   ├── AntomUnavailable        nothing was sent
+│   ├── AntomUnavailable        nothing was sent, or Antom is left alone for a while
 │   └── AntomUntrusted          unsigned, badly signed, or our key is not accepted
 ├── StoreUnavailable            the database cannot be used now
 ├── SchemaOutdated              the database needs `antom-payments migrate`
@@ -149,10 +149,13 @@ class OutcomeUnknown(AntomError):
 
 
 class AntomUnavailable(AntomError):
-    """No connection was made: nothing was sent."""
+    """Nothing was sent: no connection was made, or Antom has not answered for a while."""
 
     text = "Antom cannot be reached"
-    retry_after_seconds = 1.0
+
+    def __init__(self, retry_after_seconds: float = 1.0) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__()
 
 
 class AntomUntrusted(AntomError):

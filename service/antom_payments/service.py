@@ -24,6 +24,7 @@ from antom_payments.antom.messages import with_expiry_of
 from antom_payments.errors import (
     AntomError,
     AntomSaidNo,
+    AntomUnavailable,
     DeadlineExceeded,
     InvalidRequest,
     LimitReached,
@@ -35,7 +36,7 @@ from antom_payments.errors import (
 )
 from antom_payments.fact import Fact, Notification
 from antom_payments.inquiry import Examined, Inquirer
-from antom_payments.payment import Payment, Source
+from antom_payments.payment import Payment, PaymentState, Source
 from antom_payments.session import Session, SessionRequest
 from antom_payments.store import Applied, Member, PaymentStore, SessionClaim, kept
 
@@ -45,6 +46,8 @@ _LEASE_MARGIN_SECONDS = 5.0
 """A lease outlives the longest call by this much (design: call budget + 5 s)."""
 _SHARED_INQUIRY_SECONDS = 1.0
 """Callers that want a fresh read share one inquiry per payment within this time."""
+_WITHOUT_NEWS = frozenset({PaymentState.CREATING, PaymentState.AWAITING_BUYER})
+"""Nothing but sessions is known of a payment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,18 +212,28 @@ class PaymentService:
         try:
             return session_body(request, policy=merchant.policy, now=now)
         except InvalidRequest:
-            known = await self._store.payment(
-                merchant.merchant_account, payment_request_id=request.payment_request_id
-            )
-            if known is None:
+            if not await self._is_known(merchant.merchant_account, request.payment_request_id):
                 raise
             repeated = replace(request, payment_session_expiry_time=None)
             return session_body(repeated, policy=merchant.policy, now=now)
 
+    async def _is_known(self, merchant_account: str, payment_request_id: str) -> bool:
+        """Whether an intent was ever stored under the id."""
+        known = await self._store.payment(merchant_account, payment_request_id=payment_request_id)
+        return known is not None
+
     async def _create(
         self, merchant: Merchant, intent: Payment, body: bytes, budget_seconds: float
     ) -> SessionAnswer:
-        """Store the intent, and ask Antom unless somebody did."""
+        """Store the intent, and ask Antom unless somebody did.
+
+        A new payment is not begun while Antom is left alone; one that is known may have its answer.
+        """
+        try:
+            merchant.antom.refuse_while_shut()
+        except AntomUnavailable:
+            if not await self._is_known(intent.merchant_account, intent.payment_request_id):
+                raise
         claim = await self._store.begin_session(
             intent, body, lease_seconds=self._call_budget_seconds + _LEASE_MARGIN_SECONDS
         )
@@ -250,30 +263,41 @@ class PaymentService:
     ) -> SessionAnswer:
         """Conclude from a refusal, when it is proof.
 
-        After a send whose outcome is unknown, the refusal may be about the repetition only: Antom
-        is asked what it has first.
+        After a send whose outcome is unknown, the refusal may be about the repetition only, and an
+        id that is used up was used for something: Antom is asked what it has first.
         """
-        if claim.was_sent_before or refusal.was_sent_before:
+        is_used_up = isinstance(refusal, NewPaymentRequestIdNeeded)
+        was_sent_before = claim.was_sent_before or refusal.was_sent_before
+        if was_sent_before or is_used_up:
             try:
                 examined = await self.inquirer.ask(merchant.antom, claim.payment)
             except AntomError as error:
                 await kept(lambda: self._store.release_session(claim))
                 raise OutcomeUnknown(refusal.result_code) from error
-            if examined.exists:
+            # Of an id that was never sent, and is used up all the same: this payment, lost in a
+            # restore, or another one. "Use a new id" would pay the first one twice.
+            is_ours = was_sent_before or examined.payment.state not in _WITHOUT_NEWS
+            if examined.exists and is_ours:
                 await kept(lambda: self._store.release_session(claim))
                 return SessionAnswer(examined.payment, None)
-        if isinstance(refusal, NewPaymentRequestIdNeeded):
+        if is_used_up:
             # About an order that is over, which an inquiry tells; not about this payment's session.
             await kept(lambda: self._store.release_session(claim))
-        else:
-            await kept(lambda: self._store.refuse_session(claim, refusal.result_code))
-        raise refusal
+            raise refusal
+        payment, counts = await kept(lambda: self._store.refuse_session(claim, refusal.result_code))
+        if counts:
+            raise refusal
+        if payment.state in _WITHOUT_NEWS:
+            # Another call took over: "refused for good" would make two payments of what may work.
+            raise OutcomeUnknown(refusal.result_code)
+        return SessionAnswer(payment, None)
 
     def _shared_inquiry(self, payment: Payment) -> asyncio.Task[Examined]:
         """The inquiry that callers of the same second share."""
         now = time.monotonic()
-        for key, (since, _) in list(self._inquiries.items()):
-            if now - since >= _SHARED_INQUIRY_SECONDS:
+        for key, (since, task) in list(self._inquiries.items()):
+            has_failed = task.done() and (task.cancelled() or task.exception())
+            if has_failed or now - since >= _SHARED_INQUIRY_SECONDS:
                 del self._inquiries[key]
         key = (payment.merchant_account, payment.payment_request_id)
         if key not in self._inquiries:

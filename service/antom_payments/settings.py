@@ -125,6 +125,10 @@ class Settings(BaseSettings):
     """Most inquiries of the reconciler a second, of all replicas together."""
     adopt_foreign: bool = False
     """Take over payments made elsewhere with the same client id when news of them comes."""
+    antom_breaker_failures: PositiveInt = 10
+    """So many requests without any answer in 30 seconds, half of all, and Antom is left alone."""
+    antom_breaker_open_seconds: Seconds = 5.0
+    """How long at first; then one request tries, and each that fails doubles it, up to a minute."""
 
     grpc_address: ServerAddress = Address("127.0.0.1", 50051)
     """Where the gRPC server listens. There is no authentication yet: keep it inside."""

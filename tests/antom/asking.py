@@ -93,13 +93,16 @@ class Pauses:
 
 @asynccontextmanager
 async def antom(
-    *behaviours: Behaviour, pauses: Pauses | None = None, budgets: Budgets | None = None
+    *behaviours: Behaviour,
+    pauses: Pauses | None = None,
+    budgets: Budgets | None = None,
+    **breaker: Any,
 ) -> AsyncIterator[tuple[AntomClient, Server]]:
     async with serving(*behaviours) as server, open_wire(server.origin(), budgets=budgets) as wire:
-        yield client_of(wire, pauses or Pauses()), server
+        yield client_of(wire, pauses or Pauses(), **breaker), server
 
 
-def client_of(wire: Any, pauses: Pauses) -> AntomClient:
+def client_of(wire: Any, pauses: Pauses, **breaker: Any) -> AntomClient:
     return AntomClient(
         wire,
         Signer(private_key("merchant_private"), SANDBOX_CLIENT_ID),
@@ -107,6 +110,7 @@ def client_of(wire: Any, pauses: Pauses) -> AntomClient:
         now=lambda: NOW,
         sleep=pauses.sleep,
         jitter=pauses.jitter,
+        **breaker,
     )
 
 

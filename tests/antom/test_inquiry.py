@@ -57,6 +57,7 @@ def test_the_seeds_answer_with_null_transactions_is_a_success() -> None:
         exists=True,
         payment_status="SUCCESS",
         payment_id=payment_id,
+        payment_request_id="paymentRequestId01",
         facts=(
             Fact(
                 merchant_account="shop",

@@ -430,6 +430,17 @@ async def test_leaving_the_connection_ends_its_followers_with_an_error() -> None
             await handled(payments.follow(Earliest()), 1)
 
 
+async def test_planned_ends_do_not_make_the_waits_longer() -> None:
+    waits = Waits()
+    drained = Refusal(Code.ABORTED, "SERVER_DRAINING", retry_after_seconds=0)
+    await follow_script(
+        *[say(message([], cursor="1"), then=drained)] * 4,
+        say(then=Refusal(Code.UNAVAILABLE)),
+        waits=waits,
+    )
+    assert waits.seconds == [0.25, 0.25, 0.25, 0.25, 0.5]
+
+
 async def test_planned_ends_are_not_logged_as_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "antom_payments.client")
     await follow_script(

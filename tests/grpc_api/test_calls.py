@@ -8,7 +8,7 @@ import time
 import grpc
 import pytest
 
-from antom_payments.antom import AntomClient
+from antom_payments.antom import AntomClient, BreakerOptions
 from antom_payments.grpc_api import Deadlines
 from antom_payments.store import PaymentStore
 from antom_payments.v1 import payment_event_pb2, payment_pb2
@@ -16,6 +16,7 @@ from antom_payments.v1 import payment_service_pb2 as pb
 from grpc_api.conftest import HeldWire
 from grpc_api.sessions import card_session, new_id
 from grpc_api.world import PATIENCE, Served, options, refusal_of, serving
+from scripted_antom import INQUIRY, SESSION, antom_client, cut, scripted_antom, session
 
 
 async def test_a_session_is_created_and_its_event_is_streamed_after_no_cursor_but_the_given(
@@ -62,6 +63,7 @@ async def test_an_id_used_for_another_amount_is_refused(
     assert refusal.code is grpc.StatusCode.ALREADY_EXISTS
     assert refusal.reason == "PAYMENT_REQUEST_ID_REUSED"
     assert refusal.info.metadata["payment_request_id"] == payment_request_id
+    assert refusal.info.metadata["differing"] == "payment_amount"
 
 
 async def test_wrong_fields_are_named_by_the_path_that_the_caller_knows(
@@ -198,6 +200,42 @@ async def test_a_second_call_with_the_same_id_while_one_is_under_way_is_told_to_
         await first
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "SESSION_IN_FLIGHT")
     assert refusal.retry_seconds > 0
+
+
+async def test_while_antom_is_left_alone_sessions_fail_fast_and_reads_and_streams_go_on(
+    store: PaymentStore,
+) -> None:
+    known = card_session()
+    touchy = BreakerOptions(failures=1)
+    async with (
+        scripted_antom() as antom,
+        antom_client(antom.origin, breaker=touchy) as client,
+        serving(store, antom=client) as served,
+    ):
+        antom.will(SESSION, session(), cut)
+        antom.will(INQUIRY, cut)
+        following = served.follow()
+        created = await served.stub.CreateSession(known)
+        in_doubt = await refusal_of(served.stub.CreateSession(card_session()))
+        refusals = [await refusal_of(served.stub.CreateSession(card_session())) for _ in range(3)]
+        fresh = pb.GetPaymentRequest(
+            payment_request_id=known.payment_request_id, read_mode=pb.READ_MODE_FRESH
+        )
+        await refusal_of(served.stub.GetPayment(fresh))
+        assert antom.operations == [SESSION, SESSION, INQUIRY]
+        assert await served.stub.CreateSession(known) == created
+        read = await served.stub.GetPayment(
+            pb.GetPaymentRequest(payment_request_id=known.payment_request_id)
+        )
+        await served.news.about("order-1")
+        await following.until_events(2)
+        assert antom.operations == [SESSION, SESSION, INQUIRY]
+    assert (in_doubt.code, in_doubt.reason) == (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN")
+    for refusal in refusals:
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert refusal.reason == "ANTOM_UNAVAILABLE"
+        assert 0 < refusal.retry_seconds <= in_doubt.retry_seconds <= 5
+    assert read.payment == created.payment
 
 
 async def test_a_message_above_the_limit_is_refused(store: PaymentStore) -> None:

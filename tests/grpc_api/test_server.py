@@ -21,6 +21,7 @@ from antom_payments.grpc_api import (
     StreamOptions,
 )
 from antom_payments.grpc_api.health import READINESS
+from antom_payments.grpc_api.servicer import SERVICE
 from antom_payments.store import PaymentStore
 from antom_payments.v1 import payment_service_pb2 as pb
 from antom_payments.v1 import payment_service_pb2_grpc as pb_grpc
@@ -129,6 +130,8 @@ async def test_a_drain_loses_no_call(
             pass
         # Balancers have not noticed yet: calls still work, and the process is alive.
         assert await _status(served.channel, "") == serving_status
+        # Callers that watch the service have noticed: nobody must call when the GOAWAY goes out.
+        assert await _status(served.channel, SERVICE) != serving_status
         await served.stub.GetPayment(pb.GetPaymentRequest(payment_request_id="order-1"))
         late = served.follow()
         await late.until_marker("caught_up")

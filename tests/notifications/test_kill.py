@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,40 +11,16 @@ import pytest
 from antom_payments.payment import PaymentState
 from clock import FrozenClock
 from keys import KeyPair
+from launcher import Launcher, launching
 from notifications.killed_sidecar import POINTS
 from notifications.sidecars import CLIENT_ID, PATH, events_of, sample
 from notifications.wire import ask, request
 
-LAUNCHER = Path(__file__).parent / "killed_sidecar.py"
-
-
-class Launcher:
-    """The process that forks sidecars."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    def order(self, **order: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-
-    async def report(self) -> dict[str, int]:
-        assert self._process.stdout
-        return json.loads(await self._process.stdout.readline())
-
 
 @pytest.fixture(scope="module")
 async def launcher() -> AsyncIterator[Launcher]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        LAUNCHER,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    yield Launcher(process)
-    assert process.stdin
-    process.stdin.close()
-    assert await process.wait() == 0
+    async with launching(Path(__file__).parent / "killed_sidecar.py") as launcher:
+        yield launcher
 
 
 @pytest.fixture

@@ -188,17 +188,32 @@ async def test_a_confirmation_told_twice_is_one_event(store: PaymentStore) -> No
 
 
 async def test_a_refused_session_fails_the_payment(store: PaymentStore) -> None:
-    payment = await store.refuse_session(await begun(store), "PARAM_ILLEGAL")
+    claim = await begun(store)
+    payment, counts = await store.refuse_session(claim, "PARAM_ILLEGAL")
+    assert counts
     assert (payment.state, payment.result_code) == (PaymentState.FAILED, "PARAM_ILLEGAL")
     [event] = await whole_log(store)
     assert event.type is EventType.SESSION_REFUSED
     assert event.payment == payment
+    # As after a commit whose answer was lost.
+    assert await store.refuse_session(claim, "PARAM_ILLEGAL") == (payment, True)
+    assert len(await whole_log(store)) == 1
+
+
+async def test_a_refused_renewal_leaves_the_payment_and_counts(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    payment = await confirmed(store)
+    clock.advance(7200)
+    assert await store.refuse_session(await begun(store), "PARAM_ILLEGAL") == (payment, True)
+    assert (await begun(store)).lease_token
 
 
 async def test_a_refusal_after_the_buyer_paid_changes_nothing(store: PaymentStore) -> None:
     claim = await begun(store)
     await store.apply([notified(a_payment_fact())])
-    payment = await store.refuse_session(claim, "PARAM_ILLEGAL")
+    payment, counts = await store.refuse_session(claim, "PARAM_ILLEGAL")
+    assert not counts
     assert payment.state is PaymentState.AUTHORIZED
     assert [event.type for event in await whole_log(store)] == [EventType.PAYMENT_AUTHORIZED]
 
@@ -249,7 +264,8 @@ async def test_a_refusal_without_the_lease_concludes_nothing(
     other = await begun(store, lease_seconds=15)
     if not is_taken:
         await store.release_session(other)
-    payment = await store.refuse_session(late, "PARAM_ILLEGAL")
+    payment, counts = await store.refuse_session(late, "PARAM_ILLEGAL")
+    assert not counts
     assert payment.state is PaymentState.CREATING
     assert await whole_log(store) == []
     if is_taken:

@@ -230,6 +230,35 @@ async def test_of_two_calls_at_the_same_instant_one_asks_antom(till: Till) -> No
     assert len(till.antom.asked) == 1
 
 
+@pytest.mark.parametrize("is_renewal", [False, True], ids=["new", "renewal"])
+async def test_of_fifty_calls_at_once_one_asks_antom_and_all_end_in_its_session(
+    till: Till, *, is_renewal: bool
+) -> None:
+    answer = Held(session("session-2", expiry="2026-03-02T12:00:00Z"))
+    till.antom.will(SESSION, session(), answer) if is_renewal else till.antom.will(SESSION, answer)
+    if is_renewal:
+        await till.create()
+        till.clock.advance(3600)
+        till.antom.asked.clear()
+    calls = [asyncio.create_task(till.create()) for _ in range(50)]
+    waiting = set(calls)
+    while len(waiting) > 1:
+        _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    answer.go_on.set()
+    [asking] = waiting
+    first = await asking
+    assert first.session
+    assert first.session.payment_session_id == "session-2"
+    for call in calls:
+        if call is not asking:
+            in_flight = call.exception()
+            assert isinstance(in_flight, SessionInFlight)
+            assert 0 < in_flight.retry_after_seconds <= LEASE_SECONDS
+    assert await asyncio.gather(*[till.create() for _ in range(50)]) == [first] * 50
+    assert len(till.antom.asked) == 1
+    assert len(await till.news()) == 1 + is_renewal
+
+
 # Crashes, and callers that leave
 
 

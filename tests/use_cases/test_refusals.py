@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -18,9 +19,11 @@ from antom_payments.service import (
     SessionAnswer,
 )
 from scripted_antom import (
+    AUTHORIZED,
     INQUIRY,
     NOT_SUBMITTED,
     SESSION,
+    Held,
     antom_client,
     cut,
     inquired,
@@ -31,6 +34,7 @@ from scripted_antom import (
 )
 from stored import whole_log
 from use_cases.till import (
+    LEASE_SECONDS,
     Till,
 )
 
@@ -104,6 +108,67 @@ async def test_a_refusal_that_cannot_be_checked_leaves_the_outcome_unknown(till:
     assert (await till.create()).session
 
 
+@pytest.mark.parametrize("is_answered", [True, False], ids=["has a session", "is asking"])
+async def test_a_refusal_whose_lease_was_lost_is_no_definite_failure(
+    till: Till, till_on: Callable[..., Till], *, is_answered: bool
+) -> None:
+    """Whoever took over may get a session: "use a new id" would make two payments of one."""
+    late, other = Held(refused()), Held(session())
+    till.antom.will(SESSION, late, other)
+    first = asyncio.create_task(till.create())
+    await till.antom.was_asked()
+    till.clock.advance(LEASE_SECONDS)
+    second = asyncio.create_task(till_on(till.store).create())
+    await till.antom.was_asked(2)
+    if is_answered:
+        other.go_on.set()
+        await second
+    late.go_on.set()
+    with pytest.raises(OutcomeUnknown) as doubt:
+        await first
+    assert doubt.value.result_code == "PARAM_ILLEGAL"
+    other.go_on.set()
+    assert (await second).session
+    assert await till.create() == await second
+    assert await till.news() == [EventType.SESSION_CREATED]
+
+
+async def test_a_refusal_of_a_payment_that_went_on_meanwhile_is_the_payment(till: Till) -> None:
+    late = Held(refused())
+    till.antom.will(SESSION, late)
+    till.antom.will(INQUIRY, AUTHORIZED)
+    creating = asyncio.create_task(till.create())
+    await till.antom.was_asked()
+    authorized = await till.read(fresh=True)
+    late.go_on.set()
+    assert await creating == SessionAnswer(authorized, None)
+    assert await till.news() == [EventType.PAYMENT_AUTHORIZED]
+
+
+async def test_a_renewal_that_is_refused_fails_and_leaves_the_payment_open(till: Till) -> None:
+    till.antom.will(SESSION, session(), refused())
+    till.antom.will(INQUIRY, NOT_SUBMITTED)
+    created = await till.create()
+    till.clock.advance(3600)
+    for _ in range(2):
+        with pytest.raises(AntomRefused):
+            await till.create()
+    assert await till.stored() == created.payment
+    assert await till.news() == [EventType.SESSION_CREATED]
+
+
+async def test_a_run_of_unknown_outcomes_ends_in_one_session_of_the_same_request(
+    till: Till,
+) -> None:
+    throttled = unknown("REQUEST_TRAFFIC_EXCEED_LIMIT")
+    till.antom.will(SESSION, unknown(), throttled, cut, session())
+    answer = await till.create()
+    assert answer.session
+    assert len({question.raw for question in till.antom.asked}) == 1
+    assert len(till.antom.asked) == 4
+    assert await till.news() == [EventType.SESSION_CREATED]
+
+
 async def test_an_unknown_outcome_can_be_repeated_at_once(till: Till) -> None:
     till.antom.will(SESSION, unknown())
     with pytest.raises(OutcomeUnknown):
@@ -142,9 +207,28 @@ async def test_an_id_that_antom_used_up_is_told_and_the_payment_stays_open(till:
     for _ in range(2):
         with pytest.raises(NewPaymentRequestIdNeeded):
             await till.create()
-    assert till.antom.operations == [SESSION, SESSION, INQUIRY]
+    assert till.antom.operations == [SESSION, INQUIRY, SESSION, INQUIRY]
     assert (await till.read()).state is PaymentState.CREATING
     assert await till.news() == []
+
+
+async def test_an_id_that_was_paid_before_a_restore_is_found_paid_and_not_used_anew(
+    till: Till,
+) -> None:
+    """Its row is lost; "use a new id" would have the buyer pay twice."""
+    till.antom.will(SESSION, refused("ORDER_IS_CLOSED"))
+    till.antom.will(INQUIRY, AUTHORIZED)
+    answer = await till.create()
+    assert answer.session is None
+    assert answer.payment.state is PaymentState.AUTHORIZED
+
+
+async def test_an_id_that_is_another_payment_s_at_antom_needs_a_new_one(till: Till) -> None:
+    till.antom.will(SESSION, refused("REPEAT_REQ_INCONSISTENT"))
+    till.antom.will(INQUIRY, inquired(minor_units=1))
+    with pytest.raises(NewPaymentRequestIdNeeded):
+        await till.create()
+    assert (await till.read()).state is PaymentState.CREATING
 
 
 async def test_an_id_whose_order_is_over_gets_the_payment_as_it_ended(till: Till) -> None:

@@ -13,20 +13,27 @@ What becomes of a call, by what came back (antom-api 1.8, 5):
 
 Only a signed answer concludes anything. OutcomeUnknown, AntomUnavailable and AntomUntrusted leave
 the payment as it was: whoever asked repeats with the same id, or inquires.
+
+An Antom that does not answer is left alone for a while, by a breaker for each operation: what ails
+sessions must not cut off inquiries, nor the other way round. When one of them is mended, the other
+tries at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from antom_payments import telemetry
+from antom_payments.antom.breaker import Breaker, BreakerOptions, BreakerState
 from antom_payments.antom.endpoints import Operation, operation_path
 from antom_payments.antom.messages import (
     InquiryAnswer,
@@ -64,6 +71,15 @@ _ID_USED_UP = frozenset({"ORDER_IS_CLOSED", "ORDER_IS_CANCELED", "REPEAT_REQ_INC
 
 _log = telemetry.logger(__name__)
 
+_breakers = telemetry.meter.create_up_down_counter(
+    "antom_payments.antom.breakers", unit="{breaker}", description="Breakers towards Antom."
+)
+_breaker_changes = telemetry.meter.create_counter(
+    "antom_payments.antom.breaker.changes",
+    unit="{change}",
+    description="Changes of a breaker's state, by the state that it took.",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
@@ -85,6 +101,8 @@ class AntomClient:
         now: the wall clock, aware; it dates requests.
         sleep: waits that many seconds before a repetition.
         jitter: a random number of seconds between its two arguments.
+        breaker: when an Antom that does not answer is left alone.
+        monotonic: the clock of the breakers, in seconds.
     """
 
     def __init__(
@@ -96,6 +114,8 @@ class AntomClient:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[float, float], float] = random.uniform,
+        breaker: BreakerOptions | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wire = wire
         self._signer = signer
@@ -103,6 +123,15 @@ class AntomClient:
         self._now = now
         self._sleep = sleep
         self._jitter = jitter
+        options = breaker or BreakerOptions()
+        self._patience_seconds = options.patience_seconds
+        self._breakers = _breakers_of(signer.client_id, options, monotonic)
+
+    def refuse_while_shut(self) -> None:
+        """Return when a session may be asked for now; else raise AntomUnavailable."""
+        seconds = self._breakers[Operation.CREATE_PAYMENT_SESSION].seconds_shut()
+        if seconds:
+            raise AntomUnavailable(seconds)
 
     async def create_payment_session(self, body: bytes, *, budget_seconds: float) -> Session:
         """Ask for a session with the exact bytes of `messages.session_body`.
@@ -114,7 +143,8 @@ class AntomClient:
             AntomRefused: a signed F. `was_sent_before` tells whether an earlier attempt of this
                 call may have worked all the same: then only an inquiry proves the refusal.
             NewPaymentRequestIdNeeded: the id is used up.
-            OutcomeUnknown, AntomUnavailable, AntomUntrusted: nothing is concluded.
+            OutcomeUnknown, AntomUnavailable, AntomUntrusted: nothing is concluded. At once, and
+                with the time after which it helps to ask again, while Antom is left alone.
         """
         reply = await self._ask(Operation.CREATE_PAYMENT_SESSION, body, budget_seconds)
         if reply.result.status is ResultStatus.FAILED:
@@ -146,7 +176,8 @@ class AntomClient:
         Raises:
             AntomUntrusted: also for an answer about another payment.
             OutcomeUnknown, AntomUnavailable: nothing is concluded; also when Antom does not answer
-                this question (F): that says nothing about the payment.
+                this question (F): that says nothing about the payment. At once while Antom is left
+                alone, as for a session.
             ValueError: both ids are empty.
         """
         body = inquiry_body(payment_request_id=payment_request_id, payment_id=payment_id)
@@ -171,12 +202,17 @@ class AntomClient:
 
     async def _ask(self, operation: Operation, body: bytes, budget_seconds: float) -> _Reply:
         """The first answer that settles the call; repeats until then, as long as time lasts."""
-        time = asyncio.get_running_loop().time
-        deadline = time() + budget_seconds
-        doubt: AntomError = AntomUnavailable()
+        now = asyncio.get_running_loop().time
+        deadline = now() + budget_seconds
+        breaker = self._breakers[operation]
+        doubt: OutcomeUnknown | AntomUnavailable = AntomUnavailable()
         for attempt in range(MAX_ATTEMPTS):
-            left = deadline - time()
+            left = deadline - now()
             if left < _SHORTEST_ATTEMPT_SECONDS:
+                break
+            if seconds := breaker.seconds_shut():
+                # What an earlier attempt did stays unknown; either way there is time to wait.
+                doubt.retry_after_seconds = seconds
                 break
             try:
                 reply = await self._attempt(operation, body, left, attempt)
@@ -187,9 +223,10 @@ class AntomClient:
                 # What an earlier attempt did stays unknown when a later one cannot connect.
                 doubt = doubt if isinstance(doubt, OutcomeUnknown) else unavailable
             pause = self._jitter(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))
-            if attempt + 1 == MAX_ATTEMPTS or pause >= deadline - time():
+            if attempt + 1 == MAX_ATTEMPTS or pause >= deadline - now():
                 break
-            await self._sleep(pause)
+            if not breaker.seconds_shut():
+                await self._sleep(pause)
         raise doubt
 
     async def _attempt(
@@ -225,15 +262,19 @@ class AntomClient:
         The name of the operation, the cause and Antom's code are all that logs hear of it.
         """
         path = operation_path(operation, self._signer.client_id)
-        time = str(round(self._now().timestamp() * 1000))
-        headers = self._signer.headers("POST", path, time, body)
-        try:
-            answer = await self._wire.post(path, body, headers, seconds=seconds)
-        except WireFailure as failure:
-            _log.warning("antom_call_failed", operation=operation.value, cause=failure.cause)
-            raise failure.error from None
-        span.set_attribute("http.response.status_code", 200)
-        self._verify(path, answer)
+        request_time = str(round(self._now().timestamp() * 1000))
+        headers = self._signer.headers("POST", path, request_time, body)
+        with self._breakers[operation].attempt() as attempt:
+            try:
+                answer = await self._wire.post(path, body, headers, seconds=seconds)
+            except WireFailure as failure:
+                if seconds >= self._patience_seconds or not failure.timed_out:
+                    attempt.silent()
+                _log.warning("antom_call_failed", operation=operation.value, cause=failure.cause)
+                raise failure.error from None
+            span.set_attribute("http.response.status_code", 200)
+            self._verify(path, answer)
+            attempt.answered()
         try:
             message = read_message(answer.body)
             result = message.result()
@@ -254,8 +295,8 @@ class AntomClient:
         Raises OutcomeUnknown for an unsigned U, else AntomUntrusted: that ends the call.
         """
         signature = answer.headers.get("signature", "")
-        time = answer.headers.get("response-time", "")
-        if not signature and not time:
+        response_time = answer.headers.get("response-time", "")
+        if not signature and not response_time:
             raise _unsigned(answer)
         client_id = answer.headers.get("client-id", "")
         if client_id != self._signer.client_id:
@@ -266,7 +307,7 @@ class AntomClient:
                 method="POST",
                 uri=path,
                 client_id=client_id,
-                time=time,
+                time=response_time,
                 body=answer.body,
                 signature_header=signature,
             )
@@ -288,11 +329,37 @@ async def open_client(
     *,
     budgets: Budgets | None = None,
     ca_file: str | None = None,
+    breaker: BreakerOptions | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[AntomClient]:
     """A client with a pool of its own; see `wire.open_wire` for the arguments of the connection."""
     async with open_wire(origin, budgets=budgets, ca_file=ca_file) as wire:
-        yield AntomClient(wire, signer, verifier, now=now)
+        yield AntomClient(wire, signer, verifier, now=now, breaker=breaker)
+
+
+def _breakers_of(
+    client_id: str, options: BreakerOptions, clock: Callable[[], float]
+) -> Mapping[Operation, Breaker]:
+    """A breaker for each operation. One that closes ends the waits of the others."""
+    breakers: dict[Operation, Breaker] = {}
+
+    def changed(operation: Operation, old: BreakerState, new: BreakerState) -> None:
+        seconds = round(breakers[operation].seconds_shut(), 1)
+        tell = _log.warning if new is BreakerState.OPEN else _log.info
+        tell("antom_breaker", operation=operation.value, old=old.value, new=new.value, wait=seconds)
+        labels = {"antom.operation": operation.value, "antom.client_id": client_id}
+        _breakers.add(-1, labels | {"state": old.value})
+        _breakers.add(1, labels | {"state": new.value})
+        _breaker_changes.add(1, labels | {"state": new.value})
+        if new is BreakerState.CLOSED:
+            for breaker in breakers.values():
+                breaker.end_wait()
+
+    for operation in Operation:
+        breakers[operation] = Breaker(options, partial(changed, operation), clock=clock)
+        labels = {"antom.operation": operation.value, "antom.client_id": client_id}
+        _breakers.add(1, labels | {"state": breakers[operation].state.value})
+    return breakers
 
 
 def _refusal(reply: _Reply) -> AntomError:

@@ -55,11 +55,18 @@ class Answer:
 
 
 class WireFailure(Exception):
-    """No answer to read. ``error`` is what to raise, ``cause`` a bounded word for logs."""
+    """No answer to read.
 
-    def __init__(self, error: AntomUnavailable | OutcomeUnknown, cause: str) -> None:
+    ``error`` is what to raise, ``cause`` a bounded word for logs, ``timed_out`` whether time ran
+    out rather than that something went wrong.
+    """
+
+    def __init__(
+        self, error: AntomUnavailable | OutcomeUnknown, cause: str, *, timed_out: bool = False
+    ) -> None:
         self.error = error
         self.cause = cause
+        self.timed_out = timed_out
         super().__init__(cause)
 
 
@@ -171,6 +178,8 @@ def _failure(exception: Exception) -> WireFailure:
     """What ``exception`` says about the request."""
     cause = exception.__cause__ if isinstance(exception, httpx.HTTPError) else exception
     name = type(cause or exception).__name__
+    # aiohttp's own timeouts are TimeoutErrors too.
+    timed_out = isinstance(cause, TimeoutError)
     if isinstance(cause, _NOTHING_SENT):
-        return WireFailure(AntomUnavailable(), name)
-    return WireFailure(OutcomeUnknown(), name)
+        return WireFailure(AntomUnavailable(), name, timed_out=timed_out)
+    return WireFailure(OutcomeUnknown(), name, timed_out=timed_out)

@@ -48,8 +48,9 @@ _OPTIONS: Sequence[tuple[str, str | int]] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
-    # gRPC's own limit is two minutes, which a follower would spend deaf after a short outage.
-    ("grpc.max_reconnect_backoff_ms", 10_000),
+    # gRPC's own limit is two minutes, which a follower would spend deaf after a short outage, and
+    # longer than a replica that stops takes calls, so that one that restarted before it is found.
+    ("grpc.max_reconnect_backoff_ms", 3_000),
     # Otherwise clients with equal options share one connection and its limit of streams.
     ("grpc.use_local_subchannel_pool", 1),
 )

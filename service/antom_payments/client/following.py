@@ -211,7 +211,12 @@ class _Place:
         elif failure.code not in _PASSING:
             raise failure
         since, self._healthy_since = self._healthy_since, None
-        if since is not None and self._backoff.clock() - since >= self._backoff.healthy_seconds:
+        was_healthy = (
+            since is not None and self._backoff.clock() - since >= self._backoff.healthy_seconds
+        )
+        if was_healthy or failure.reason in _PLANNED:
+            # A server that ends streams on purpose says itself when to come back: replicas that
+            # restart one after the other must not make anybody wait longer each time.
             self._attempt = 0
         seconds = self._backoff.seconds(self._attempt, at_least=failure.retry_after_seconds)
         self._attempt += 1

@@ -125,14 +125,18 @@ class PaymentStore:
             self._tell_readers()
         return payment
 
-    async def refuse_session(self, claim: SessionClaim, result_code: str) -> Payment:
-        """Store Antom's definite refusal and its event; the payment after it."""
-        payment, appended = await self._database.write(
+    async def refuse_session(self, claim: SessionClaim, result_code: str) -> tuple[Payment, bool]:
+        """Store Antom's definite refusal and its event; the payment after it.
+
+        Also whether the refusal counts: it does not when the payment went on meanwhile, or when the
+        lease was lost, because whoever has it may get a session.
+        """
+        payment, appended, counts = await self._database.write(
             lambda connection: self._sessions.refuse(connection, claim, result_code)
         )
         if appended:
             self._tell_readers()
-        return payment
+        return payment, counts
 
     async def adopt_foreign(self, payment: Payment) -> None:
         """Store a payment that was made elsewhere with the merchant's client id.

@@ -160,15 +160,21 @@ class Sessions:
 
     async def refuse(
         self, connection: AsyncConnection, claim: SessionClaim, result_code: str
-    ) -> tuple[Payment, list[PaymentEvent]]:
-        """Store Antom's refusal: the payment failed, unless it went on already."""
+    ) -> tuple[Payment, list[PaymentEvent], bool]:
+        """Store Antom's refusal: the payment failed, unless it went on already.
+
+        Also says whether the refusal counts. Without the lease somebody else may have a session by
+        now, or get one: nothing is concluded then, unless this refusal was stored before.
+        """
         payment, mine = await self._claimed(connection, claim)
+        if not mine:
+            stored = payment.state is PaymentState.FAILED and payment.result_code == result_code
+            return payment, [], stored
         decision = with_refusal(payment, result_code, self._now())
-        if decision is None or not mine:
-            # Without the lease somebody else may have a session by now: nothing is concluded.
+        if decision is None:
             await self._release(connection, payment, mine=mine)
-            return payment, []
-        return await self._tell(connection, payment, decision, mine=mine)
+            return payment, [], payment.version == claim.payment.version
+        return *await self._tell(connection, payment, decision, mine=mine), True
 
     async def release(self, connection: AsyncConnection, claim: SessionClaim) -> None:
         """Give the lease back: nobody is asking Antom any more."""
