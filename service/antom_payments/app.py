@@ -66,9 +66,14 @@ _log = telemetry.logger(__name__)
 
 @contextlib.asynccontextmanager
 async def grpc_server(
-    settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    look_seconds: float = 1.0,
 ) -> AsyncIterator[GrpcServer]:
     """The gRPC server, serving while the block runs; leaving it drains.
+
+    ``look_seconds`` is how often it looks for what Antom is to be asked about.
 
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
@@ -92,6 +97,7 @@ async def grpc_server(
             options=ReconcileOptions(
                 rate=Rate.of(settings.inquiries_per_second),
                 adopt_foreign=settings.adopt_foreign,
+                look_seconds=look_seconds,
             ),
         )
         stream = EventStream(
