@@ -230,7 +230,7 @@ class Subscription:
         """Read the next page, or wait for it ``seconds``: the read goes on behind a checkpoint."""
         if self._reading is None:
             self._reading = asyncio.create_task(
-                self._pages.read(self._mark.sequence, self._goal(), self.event_filter)
+                self._pages.read(self._mark, self._goal(), self.event_filter)
             )
             self._reading.add_done_callback(_acknowledge)
         reading = self._reading
