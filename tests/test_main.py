@@ -28,6 +28,7 @@ from whole import CLIENT_ID, Shop, settings, shop_on
 COMMANDS = {
     *("serve", "notifications", "emulator", "dev", "demo", "migrate", "keygen", "config"),
     *("create-session", "get-payment", "watch"),
+    *("prune", "add-data-key", "rotate-data-key"),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Typed = Callable[..., Ended]

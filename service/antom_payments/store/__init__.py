@@ -5,8 +5,10 @@ sessions.py      intent, lease, answer
 batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch
 log.py           the event log: append and pages
+retention.py     what is kept for how long, and its removal
 private_data.py  encryption
-    hints.py         NOTIFY and LISTEN: the log may have grown
+data_key.py      the key of that encryption: compared at start, rotated
+hints.py         NOTIFY and LISTEN: the log may have grown
 rows.py          rows and JSON to the domain and back
 tables.py        the tables
 schema.py        the schema's version
@@ -14,10 +16,12 @@ database.py      engines, transactions, errors
 """
 
 from antom_payments.store.batch import Applied, AppliedOutcome, Member
+from antom_payments.store.data_key import KeyRotation, Rotated
 from antom_payments.store.database import PoolOptions
 from antom_payments.store.log import EventLog, LogPage
 from antom_payments.store.payments import PaymentStore, open_store
 from antom_payments.store.private_data import DataCipher, new_data_key
+from antom_payments.store.retention import Kind, Oldest, Retention, Windows
 from antom_payments.store.schema import migrate
 from antom_payments.store.sessions import SessionClaim
 
@@ -26,11 +30,17 @@ __all__ = [
     "AppliedOutcome",
     "DataCipher",
     "EventLog",
+    "KeyRotation",
+    "Kind",
     "LogPage",
     "Member",
+    "Oldest",
     "PaymentStore",
     "PoolOptions",
+    "Retention",
+    "Rotated",
     "SessionClaim",
+    "Windows",
     "migrate",
     "new_data_key",
     "open_store",

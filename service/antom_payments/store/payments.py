@@ -5,22 +5,24 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import select, text
 
 from antom_payments.payment import Payment
 from antom_payments.session import Session
 from antom_payments.store.batch import Applied, Member
+from antom_payments.store.data_key import KeyRotation, refuse_foreign_key
 from antom_payments.store.database import Database, PoolOptions, in_our_words
 from antom_payments.store.facts import apply_members
 from antom_payments.store.hints import Hints
 from antom_payments.store.log import EventLog, read_identity
 from antom_payments.store.private_data import DataCipher
+from antom_payments.store.retention import Retention, Windows
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.schema import refuse_old_schema
-from antom_payments.store.sessions import SessionClaim, Sessions
-from antom_payments.store.tables import payments, private_data
+from antom_payments.store.sessions import PRIVATE_DATA_WINDOW, SessionClaim, Sessions
+from antom_payments.store.tables import payments
 
 
 class PaymentStore:
@@ -38,13 +40,17 @@ class PaymentStore:
         *,
         cipher: DataCipher,
         now: Callable[[], datetime],
+        windows: Windows,
+        private_data_window: timedelta,
     ) -> None:
         self.log = log
+        self.retention = Retention(database, windows, now=now)
+        self.key_rotation = KeyRotation(database, cipher)
         self._hints = hints
         self._database = database
         self._cipher = cipher
         self._now = now
-        self._sessions = Sessions(cipher, now)
+        self._sessions = Sessions(cipher, now, private_data_window)
 
     async def payment(
         self,
@@ -124,12 +130,6 @@ class PaymentStore:
         self._tell_readers()
         return answers
 
-    async def erase_expired(self) -> int:
-        """Erase the private data whose time is over; how many payments' it was."""
-        over = delete(private_data).where(private_data.c.erase_time < self._now())
-        result = await self._database.write(lambda connection: connection.execute(over))
-        return result.rowcount
-
     def _tell_readers(self) -> None:
         """Hint, after the commit, that the log may have grown."""
         self.log.hint()
@@ -148,13 +148,18 @@ async def open_store(
     now: Callable[[], datetime],
     pool: PoolOptions | None = None,
     listens: bool = False,
+    windows: Windows | None = None,
+    private_data_window: timedelta = PRIVATE_DATA_WINDOW,
 ) -> AsyncIterator[PaymentStore]:
     """Open the store on a migrated database.
 
     With ``listens``, hints of other processes wake this one's readers before their next poll.
 
+    ``windows`` and ``private_data_window`` say how long things are kept.
+
     Raises:
         SchemaOutdated: the database needs `antom-payments migrate`.
+        ConfigurationError: ``cipher`` does not open what is stored.
         StoreUnavailable: the database cannot be reached.
     """
     database = Database(database_url, pool)
@@ -163,9 +168,18 @@ async def open_store(
             async with database.engine.connect() as connection:
                 await refuse_old_schema(connection)
                 log_id, cursor_key = await read_identity(connection)
+                await refuse_foreign_key(connection, cipher)
         log = EventLog(database, log_id, cursor_key)
         hints = Hints(database)
         async with hints.running(log.hint if listens else None):
-            yield PaymentStore(database, log, hints, cipher=cipher, now=now)
+            yield PaymentStore(
+                database,
+                log,
+                hints,
+                cipher=cipher,
+                now=now,
+                windows=windows or Windows(),
+                private_data_window=private_data_window,
+            )
     finally:
         await database.dispose()
