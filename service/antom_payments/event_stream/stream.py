@@ -147,7 +147,9 @@ class EventStream:
 
         Raises LogRewound for a sequence that the log does not have yet, and StoreUnavailable.
         """
-        if sequence and self._ring.epoch and self._ring.covers(sequence):
+        # Not from memory once it was pruned: another replica would not know it.
+        is_kept = self._ring.epoch and sequence >= max(self._tail.oldest, 1)
+        if is_kept and self._ring.covers(sequence):
             return self._ring.mark(sequence).cursor
         while True:
             event = await self._log.event(sequence) if sequence else None

@@ -208,8 +208,11 @@ class Subscription:
             self._next_match = 0
 
     def _skip_unwanted(self) -> None:
-        """Jump over what the wake-up index knows not to be wanted."""
-        if not self._is_live:
+        """Jump over what the wake-up index knows not to be wanted.
+
+        Not once it failed: the ring may have started anew, behind what was lost.
+        """
+        if not self._is_live or self._error is not None:
             return
         target = self._next_match - 1 if self._next_match else self._ring.head.sequence
         if target > self._mark.sequence and self._ring.covers(target):
