@@ -163,7 +163,7 @@ class Reconciler:
         pause = shortest = self._options.look_seconds
         while True:
             was_drawn = await _surviving(self.sweep()) is not None
-            # Soon again after a moment's outage, and rarely when it is a search that takes too long.
+            # Soon again after a moment's outage, rarely when it is a search that takes too long.
             longest = self._options.sweep_seconds
             pause = shortest if was_drawn else min(2 * pause, longest)
             await asyncio.sleep(longest if was_drawn else pause)

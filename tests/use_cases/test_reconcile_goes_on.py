@@ -67,7 +67,7 @@ async def running(reconcile: Reconciler) -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def without_nets(store: PaymentStore) -> Iterator[asyncio.Event]:
-    """Let the sweep's statement take too long, as on a large table; what tells that it was tried."""
+    """Let the sweep's statement take too long, as on a large table; what tells of a trial."""
     tried = asyncio.Event()
     engine = store._database.engine.sync_engine
 
