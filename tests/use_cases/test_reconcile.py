@@ -399,3 +399,20 @@ async def test_a_question_that_antom_refuses_concludes_nothing(
     antom.will(INQUIRY, refused("PARAM_ILLEGAL"))
     await pass_time(till, reconcile, LAPSE_SECONDS + 600, step=600)
     assert await till.news() == [EventType.SESSION_CREATED]
+
+
+@pytest.mark.parametrize("never", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+async def test_times_that_mean_never_do_not_hide_what_became_of_the_payment(
+    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler, never: str
+) -> None:
+    till = at_the_till
+    antom.will(
+        INQUIRY,
+        inquired(
+            paymentTime=never, authExpiryTime=never, transactions=captures(("C-1", "SUCCESS"))
+        ),
+    )
+    await pass_time(till, reconcile, 40)
+    stored = await till.stored()
+    assert stored
+    assert stored.state is PaymentState.SUCCEEDED
