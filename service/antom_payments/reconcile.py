@@ -241,13 +241,14 @@ class Reconciler:
             adopt_foreign=self._options.adopt_foreign,
         )
         is_over = self._now() - claim.since_time >= self._store.cadence.orphan_life
-        if end is OrphanEnd.OPEN and is_over:
+        # Also when Antom names one of ours: what contradicts it binds nothing, and adopts nothing.
+        if is_over and end is not OrphanEnd.FOREIGN:
             ended = await self._store.end_orphans(
                 claim.merchant_account, claim.subject_id, OrphanState.UNATTRIBUTED
             )
             if ended:
                 self._alert(claim, OrphanState.UNATTRIBUTED)
-            return "unattributed"
+                return "unattributed"
         if end is OrphanEnd.FOREIGN:
             self._alert(claim, OrphanState.FOREIGN)
         return f"orphan_{end.value.lower()}"
