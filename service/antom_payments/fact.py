@@ -129,7 +129,13 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     if after is None or _contradicts(payment, fact, news, now):
         if _may_overrule(fact, after):
             return _corrected(told, known, fact, news, after)
-        return _inconclusive(told, EventType.CONTRADICTION)
+        decision = _inconclusive(told, EventType.CONTRADICTION)
+        if fact.outcome is Outcome.EXPIRED and payment.state.is_open:
+            # Our own conclusion came late, and nobody told news. It is asked about anyway; a wish
+            # that "no such order" never fulfils would keep it from lapsing for ever.
+            changed = replace(decision.payment, inquiry_wanted=payment.inquiry_wanted)
+            return replace(decision, payment=changed)
+        return decision
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(known, fact, after)
         if changed.taken_minor_units > payment.amount.minor_units:

@@ -416,3 +416,29 @@ async def test_times_that_mean_never_do_not_hide_what_became_of_the_payment(
     stored = await till.stored()
     assert stored
     assert stored.state is PaymentState.SUCCEEDED
+
+
+async def test_a_session_renewed_while_its_lapse_was_concluded_lapses_in_its_own_time(
+    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
+) -> None:
+    """The answer "no such order" is on its way when the buyer comes back for another session."""
+    till = at_the_till
+    await pass_time(till, reconcile, LAPSE_SECONDS - 30, step=60)
+    antom.asked.clear()
+    late = Held(NOT_SUBMITTED)
+    antom.will(INQUIRY, late, NOT_SUBMITTED)
+    antom.will(SESSION, session("session-2", expiry="2026-03-02T11:30:00Z"))
+    till.clock.advance(60)
+    looking = asyncio.create_task(reconcile.run_due())
+    await antom.was_asked()
+    await till.create()
+    late.go_on.set()
+    async with asyncio.timeout(PATIENCE):
+        await looking
+    stored = await till.stored()
+    assert stored
+    assert stored.state is PaymentState.AWAITING_BUYER
+    await pass_time(till, reconcile, 2 * 3600, step=300)
+    stored = await till.stored()
+    assert stored
+    assert stored.state is PaymentState.EXPIRED
