@@ -129,13 +129,7 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     if after is None or _contradicts(payment, fact, news, now):
         if _may_overrule(fact, after):
             return _corrected(told, known, fact, news, after)
-        decision = _inconclusive(told, EventType.CONTRADICTION)
-        if fact.outcome is Outcome.EXPIRED and payment.state.is_open:
-            # Our own conclusion came late, and nobody told news. It is asked about anyway; a wish
-            # that "no such order" never fulfils would keep it from lapsing for ever.
-            changed = replace(decision.payment, inquiry_wanted=payment.inquiry_wanted)
-            return replace(decision, payment=changed)
-        return decision
+        return _not_possible(told, fact)
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(known, fact, after)
         if changed.taken_minor_units > payment.amount.minor_units:
@@ -301,6 +295,17 @@ def _inconclusive(told: Payment, news: EventType, *, reported: Money | None = No
         reported_amount=reported,
         is_conclusive=False,
     )
+
+
+def _not_possible(told: Payment, fact: Fact) -> Decision:
+    """News of a step that is not legal, and that does not overrule."""
+    decision = _inconclusive(told, EventType.CONTRADICTION)
+    if fact.outcome is Outcome.EXPIRED and told.state.is_open:
+        # Our own conclusion came late, and nobody told news. It is asked about anyway; a wish that
+        # "no such order" never fulfils would keep it from lapsing for ever.
+        changed = replace(decision.payment, inquiry_wanted=told.inquiry_wanted)
+        return replace(decision, payment=changed)
+    return decision
 
 
 def _is_about_another_amount(payment: Payment, fact: Fact) -> bool:
