@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from antom_payments.cadence import Cadence, Phase
 from antom_payments.fact import Outcome
@@ -256,3 +257,21 @@ async def test_how_much_is_to_be_asked_is_known_by_phase(store: PaymentStore) ->
     await numbered(store, 3)
     await store.apply([notified(about(0, Outcome.PROCESSING))])
     assert await store.inquiries_by_phase() == {"WAITING": 2, "PRESSING": 1}
+
+
+async def test_what_waits_longest_is_found_without_reading_what_is_not_due(
+    sqlite_url: str, cipher: DataCipher, clock: FrozenClock
+) -> None:
+    """Asked each second by each replica; a table of millions waits for its time."""
+    asked: list[tuple[str, Any]] = []
+    async with open_store(sqlite_url, cipher=cipher, now=clock.now) as store:
+        engine = store._database.engine.sync_engine
+        event.listen(
+            engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3]))
+        )
+        await store.has_due_inquiry()
+        [(statement, values)] = [(one, told) for one, told in asked if "FROM inquiries" in one]
+        async with store._database.engine.connect() as connection:
+            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            steps = [row.detail for row in plan]
+    assert steps == ["SEARCH inquiries USING INDEX ix_inquiries_due_time (due_time<?)"]

@@ -225,9 +225,12 @@ class InquiryLeases:
 async def most_overdue(connection: AsyncConnection, now: datetime) -> datetime | None:
     """Since when the inquiry that waits longest has been due; None when none is."""
     result = await connection.execute(
-        select(func.min(inquiries.c.due_time)).where(inquiries.c.due_time <= now, _is_free(now))
+        select(inquiries.c.due_time)
+        .where(inquiries.c.due_time <= now, _is_free(now))
+        .order_by(inquiries.c.due_time)
+        .limit(1)
     )
-    found: datetime | None = result.scalar_one()
+    found: datetime | None = result.scalar_one_or_none()
     return found
 
 
