@@ -275,3 +275,15 @@ async def test_what_waits_longest_is_found_without_reading_what_is_not_due(
             plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
             steps = [row.detail for row in plan]
     assert steps == ["SEARCH inquiries USING INDEX ix_inquiries_due_time (due_time<?)"]
+
+
+async def test_a_clock_that_was_far_ahead_stops_no_inquiry_once_it_is_put_right(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await numbered(store, 3)
+    clock.advance(3600)
+    assert len(await claimed(store, rate=Rate(1.0, 1.0), lease_seconds=0)) == 1
+    clock.advance(60 - 3600)
+    await claimed(store, rate=Rate(1.0, 1.0))
+    clock.advance(1)
+    assert len(await claimed(store, rate=Rate(1.0, 1.0))) == 1

@@ -25,6 +25,9 @@ from antom_payments.store.tables import facts, inquiries, inquiry_rates, payment
 
 Row = Mapping[Any, Any]
 
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""By so much, at most, the clocks of replicas that are in order."""
+
 
 @dataclass(frozen=True, slots=True)
 class InquiryClaim:
@@ -169,10 +172,11 @@ class InquiryLeases:
         ).one()
         passed = max(0.0, (now - bucket.update_time).total_seconds())
         tokens = min(rate.burst, bucket.tokens + passed * rate.per_second)
+        # A clock that was far ahead, and was put right, must not stop the bucket until then.
+        is_ahead = bucket.update_time - now > _CLOCKS_DIFFER
+        update_time = now if is_ahead else max(now, bucket.update_time)
         await connection.execute(
-            update(inquiry_rates)
-            .where(mine)
-            .values(tokens=tokens, update_time=max(now, bucket.update_time))
+            update(inquiry_rates).where(mine).values(tokens=tokens, update_time=update_time)
         )
         return int(tokens)
 
