@@ -196,6 +196,16 @@ async def test_evidence_goes_before_routine(store: PaymentStore, clock: FrozenCl
     assert len(await claimed(store)) == 5
 
 
+async def test_evidence_that_never_ends_leaves_routine_a_quarter(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await numbered(store, 8)
+    await store.apply([notified(about(n, Outcome.PROCESSING)) for n in range(1, 8)])
+    clock.advance(30)
+    asked = [(await claimed(store, limit=1))[0].subject_id for _ in range(4)]
+    assert "order-0" in asked
+
+
 async def test_inquiries_of_other_merchants_are_left_alone(
     store: PaymentStore, clock: FrozenClock
 ) -> None:

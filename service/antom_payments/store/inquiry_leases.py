@@ -7,6 +7,7 @@ all of them draw from one token bucket for each merchant.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +26,8 @@ from antom_payments.store.tables import facts, inquiries, inquiry_rates, payment
 
 Row = Mapping[Any, Any]
 
+_ROUTINES_TURN = 4
+"""Each so many claims of a merchant, by a process, routine goes before evidence."""
 _CLOCKS_DIFFER = timedelta(minutes=1)
 """By so much, at most, the clocks of replicas that are in order."""
 
@@ -63,6 +66,7 @@ class InquiryLeases:
     def __init__(self, cadence: Cadence, now: Callable[[], datetime]) -> None:
         self._cadence = cadence
         self._now = now
+        self._turns: Counter[str] = Counter()
 
     async def claim(
         self,
@@ -183,9 +187,16 @@ class InquiryLeases:
     async def _due(
         self, connection: AsyncConnection, merchant_account: str, limit: int, now: datetime
     ) -> list[Row]:
-        """By class, as the index has them: the routine of a week must not be walked through."""
+        """By class, as the index has them: the routine of a week must not be walked through.
+
+        Now and then from the other end: what never stops pressing must not keep a payment that
+        waits from lapsing, nor one that was paid from being looked at again.
+        """
         found: list[Row] = []
-        for priority in Priority:
+        if limit:
+            self._turns[merchant_account] += 1
+        is_routines_turn = self._turns[merchant_account] % _ROUTINES_TURN == 0
+        for priority in sorted(Priority, reverse=is_routines_turn):
             if len(found) == limit:
                 break
             result = await connection.execute(
