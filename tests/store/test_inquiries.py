@@ -17,7 +17,17 @@ from antom_payments.payment import PaymentState
 from antom_payments.store import DataCipher, InquiryClaim, PaymentStore, Rate, open_store
 from clock import FrozenClock
 from facts import a_capture, a_payment_fact
-from stored import SESSION, about, begun, confirmed, execute, notified, numbered, rows
+from stored import (
+    SESSION,
+    about,
+    begun,
+    confirmed,
+    execute,
+    notified,
+    numbered,
+    rows,
+    the_payment,
+)
 
 PLENTY = Rate(1_000, 1_000)
 LEASE_SECONDS = 25.0
@@ -224,6 +234,16 @@ async def test_somebody_who_waits_has_an_open_payment_asked_about_soon(
     [claim] = await claimed(store)
     await store.settle_inquiry(claim)
     assert await to_come(store) == [("WAITING", 1)]
+
+
+async def test_somebody_who_reads_a_payment_that_is_paid_hastens_nothing(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await confirmed(store)
+    await store.apply([notified(a_payment_fact()), notified(a_capture())])
+    await store.hasten_inquiry(await the_payment(store))
+    clock.advance(60)
+    assert await claimed(store) == []
 
 
 async def test_what_is_open_and_not_asked_about_is_found(

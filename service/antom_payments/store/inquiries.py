@@ -78,12 +78,20 @@ class Inquiries:
         await _upsert(connection, rows)
 
     async def hasten(self, connection: AsyncConnection, payment: Payment) -> None:
-        """Ask again soon about a payment that somebody waits for, if it is asked about at all."""
+        """Ask again soon about an open payment that somebody waits for.
+
+        One whose money is held or taken keeps its pace: whoever reads it has just been told, and
+        many readers must not spend the merchant's rate.
+        """
         now = self._now()
         soon = self.cadence.due(payment, Phase.PRESSING, step=0, since=now, now=now)
         await connection.execute(
             update(inquiries)
-            .where(*_of_payment(payment), inquiries.c.due_time > soon)
+            .where(
+                *_of_payment(payment),
+                inquiries.c.phase.in_((Phase.WAITING, Phase.PRESSING)),
+                inquiries.c.due_time > soon,
+            )
             .values(due_time=soon, priority=Priority.EVIDENCE)
         )
 
