@@ -216,6 +216,18 @@ async def test_evidence_that_never_ends_leaves_routine_a_quarter(
     assert "order-0" in asked
 
 
+async def test_asking_about_all_payments_again_puts_no_evidence_behind_them(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await numbered(store, 6)
+    await store.apply([notified(about(5, Outcome.PROCESSING))])
+    await store.schedule_inquiries(
+        clock.now() - timedelta(days=1), merchant_account="", after=None, limit=100, actor="ada"
+    )
+    [first] = await claimed(store, limit=1)
+    assert first.subject_id == "order-5"
+
+
 async def test_inquiries_of_other_merchants_are_left_alone(
     store: PaymentStore, clock: FrozenClock
 ) -> None:
