@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _LEASE_MARGIN_SECONDS = 5.0
 """A lease outlives the longest inquiry by this much."""
+_SWEPT_AT_ONCE = 500
+"""In one transaction; as much as this, and there is probably more."""
 
 _asked = telemetry.meter.create_counter(
     "antom_payments.inquiries",
@@ -160,21 +162,25 @@ class Reconciler:
                 await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
 
     async def _keep_sweeping(self) -> None:
-        pause = shortest = self._options.look_seconds
+        failures = 0
         while True:
-            was_drawn = await _surviving(self.sweep()) is not None
-            # Soon again after a moment's outage, rarely when it is a search that takes too long.
-            longest = self._options.sweep_seconds
-            pause = shortest if was_drawn else min(2 * pause, longest)
-            await asyncio.sleep(longest if was_drawn else pause)
+            brought = await _surviving(self.sweep())
+            failures = failures + 1 if brought is None else 0
+            pause = self._options.sweep_seconds
+            if failures:
+                # Soon again after a moment's outage, rarely when the search takes too long.
+                pause = min(self._options.look_seconds * 2.0 ** min(failures, 16), pause)
+            elif brought and brought >= _SWEPT_AT_ONCE:
+                pause = self._options.look_seconds
+            await asyncio.sleep(pause)
 
     async def sweep(self) -> int:
         """Draw the nets: begin inquiries that are missing, adopt orphans whose payment is known.
 
         How much they brought.
         """
-        begun = await self._store.adopt_missing_inquiries()
-        adopted = await self._store.sweep_orphans(limit=500)
+        begun = await self._store.adopt_missing_inquiries(limit=_SWEPT_AT_ONCE)
+        adopted = await self._store.sweep_orphans(limit=_SWEPT_AT_ONCE)
         if begun or adopted:
             _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=adopted)
         counts = await self._store.inquiries_by_phase()

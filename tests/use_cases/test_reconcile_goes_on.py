@@ -127,3 +127,22 @@ async def test_a_payment_whose_answer_cannot_be_applied_is_asked_again_later_lik
     states = await rows(waiting.store, "SELECT DISTINCT state FROM payments")
     assert [row.state for row in states] == ["PROCESSING"]
     assert "inquiry_failed" in caplog.text
+
+
+async def test_what_an_upgrade_left_unexamined_is_begun_in_one_go(
+    sqlite_till: Till, listening: tuple[ScriptedAntom, AntomClient]
+) -> None:
+    """A live database has more open payments than one transaction of the net begins."""
+    antom, client = listening
+    antom.forget()
+    antom.will(SESSION, session())
+    antom.will(INQUIRY, NOT_SUBMITTED)
+    store = sqlite_till.store
+    await sqlite_till.create()
+    columns = [row.name for row in await rows(store, "PRAGMA table_info(payments)")]
+    copied = ", ".join({"payment_request_id": "'copy-' || value"}.get(one, one) for one in columns)
+    many = "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 1200)"
+    await execute(store, f"INSERT INTO payments {many} SELECT {copied} FROM payments, n")
+    async with running(reconciler(sqlite_till, client)):
+        while len(await rows(store, "SELECT * FROM inquiries")) < 1201:
+            await store.log.wait(0.01)
