@@ -10,11 +10,13 @@ private_data.py  encryption
 rows.py          rows and JSON to the domain and back
 tables.py        the tables
 schema.py        the schema's version
-database.py      engines, transactions, errors
+database.py      transactions, repeated when the database asks for it
+engines.py       pools and connections, with their settings
+outages.py       what the database's errors mean
 """
 
 from antom_payments.store.batch import Applied, AppliedOutcome, Member
-from antom_payments.store.database import PoolOptions
+from antom_payments.store.engines import PoolOptions
 from antom_payments.store.log import EventLog, LogPage
 from antom_payments.store.payments import PaymentStore, open_store
 from antom_payments.store.private_data import DataCipher, new_data_key

@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select
 
 from antom_payments.payment import Payment
 from antom_payments.session import Session
 from antom_payments.store.batch import Applied, Member
-from antom_payments.store.database import Database, PoolOptions, in_our_words
+from antom_payments.store.database import Database
+from antom_payments.store.engines import PoolOptions
 from antom_payments.store.facts import apply_members
 from antom_payments.store.hints import Hints
 from antom_payments.store.log import EventLog, read_identity
+from antom_payments.store.outages import in_our_words
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.schema import refuse_old_schema
@@ -136,8 +138,8 @@ class PaymentStore:
         self._hints.send()
 
     async def ping(self) -> None:
-        """Ask the database for a sign of life; StoreUnavailable when there is none."""
-        await self._database.read(lambda connection: connection.execute(text("SELECT 1")))
+        """Ask for a sign of life of a database that takes writes; else StoreUnavailable."""
+        await self._database.ping()
 
 
 @asynccontextmanager
