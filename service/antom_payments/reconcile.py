@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from antom_payments import telemetry
+from antom_payments import alarm, telemetry
 from antom_payments.cadence import Phase
 from antom_payments.errors import AntomError, PaymentsError, StoreUnavailable
 from antom_payments.inquiry import Inquirer, OrphanEnd
+from antom_payments.payment import Source
 from antom_payments.service import Merchant
 from antom_payments.store import InquiryClaim, InquiryKind, OrphanState, PaymentStore, Rate
 
@@ -181,13 +182,15 @@ class Reconciler:
         """
         begun = await self._store.adopt_missing_inquiries(limit=_SWEPT_AT_ONCE)
         adopted = await self._store.sweep_orphans(limit=_SWEPT_AT_ONCE)
+        for applied in adopted:
+            alarm.sound(applied, applied.event.source if applied.event else Source.NOTIFICATION)
         if begun or adopted:
-            _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=adopted)
+            _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=len(adopted))
         counts = await self._store.inquiries_by_phase()
         for phase in Phase:
             # Also those that are empty by now: a gauge keeps what it was told last.
             _open.set(counts.get(phase.value, 0), {"phase": phase.value})
-        return begun + adopted
+        return begun + len(adopted)
 
     async def _examine(self, claim: InquiryClaim) -> None:
         """Ask, store, and say when to ask next; an error only postpones."""
