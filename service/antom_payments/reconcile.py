@@ -132,15 +132,14 @@ class Reconciler:
             return []
         begun: list[asyncio.Task[None]] = []
         for merchant_account in self._merchants:
-            begun += [
-                self._begin(claim)
-                for claim in await self._store.claim_inquiries(
+            if (places := self._places(merchant_account)) > 0:
+                claims = await self._store.claim_inquiries(
                     merchant_account,
-                    limit=self._places(merchant_account),
+                    limit=places,
                     rate=self._options.rate,
                     lease_seconds=self._lease_seconds,
                 )
-            ]
+                begun += map(self._begin, claims)
         return begun
 
     def _begin(self, claim: InquiryClaim) -> asyncio.Task[None]:
