@@ -50,7 +50,7 @@ def pytest_terminal_summary(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "postgres_url" in getattr(item, "fixturenames", ()):
+        if {"postgres_url", "empty_postgres_url"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
 
 
@@ -93,6 +93,13 @@ async def sqlite_url(databases: Databases) -> AsyncIterator[str]:
 async def postgres_url(databases: Databases) -> AsyncIterator[str]:
     """A new migrated PostgreSQL database."""
     async with databases.fresh(POSTGRES) as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_postgres_url(databases: Databases) -> AsyncIterator[str]:
+    """A new PostgreSQL database without our schema."""
+    async with databases.fresh(POSTGRES, migrated=False) as url:
         yield url
 
 

@@ -215,14 +215,14 @@ class PaymentStore:
             lambda connection: end_orphans(connection, merchant_account, payment_id, state)
         )
 
-    async def sweep_orphans(self, limit: int) -> int:
-        """Apply orphans whose payment is known by now again, oldest first; how many found theirs.
+    async def sweep_orphans(self, limit: int) -> list[Applied]:
+        """Apply orphans whose payment is known by now again, oldest first; those that found theirs.
 
         A local net, at most ``limit`` in one transaction: call again while it returns as many.
         """
         found = await self._database.read(lambda connection: adoptable(connection, limit))
         answers = await self.apply([Member(fact) for fact in found]) if found else []
-        return sum(answer.outcome is not AppliedOutcome.ORPHANED for answer in answers)
+        return [answer for answer in answers if answer.outcome is not AppliedOutcome.ORPHANED]
 
     def _tell_readers(self) -> None:
         """Hint, after the commit, that the log may have grown."""
