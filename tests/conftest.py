@@ -142,9 +142,15 @@ def clock() -> FrozenClock:
 
 
 @pytest.fixture(scope="session")
-def cipher() -> DataCipher:
+def data_key() -> str:
+    """The text of a key file of this run, for other processes on the same database."""
+    return new_data_key()
+
+
+@pytest.fixture(scope="session")
+def cipher(data_key: str) -> DataCipher:
     """Encrypts personal data, with a key of this run."""
-    return DataCipher(new_data_key())
+    return DataCipher(data_key)
 
 
 @pytest.fixture

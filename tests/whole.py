@@ -72,11 +72,15 @@ def trust_one_authority(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def key_files(folder: Path) -> dict[str, Any]:
-    """Settings that name files with the golden keys, which are written to ``folder``."""
+    """Settings that name files with the golden keys, which are written to ``folder``.
+
+    A data key that is there already stays: something may be encrypted with it.
+    """
+    data_key = folder / "data_key_file"
     texts = {
         "merchant_private_key_file": golden_pair("merchant").private,
         "antom_public_key_files": golden_pair("antom").public,
-        "data_key_file": new_data_key(),
+        "data_key_file": data_key.read_text() if data_key.exists() else new_data_key(),
     }
     for name, text in texts.items():
         (folder / name).write_text(text)

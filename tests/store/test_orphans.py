@@ -164,17 +164,17 @@ async def test_orphans_are_listed_with_what_is_known_of_them(
     await store.apply([news])
     clock.advance(1)
     await store.apply([notified(a_payment_fact(payment_id="P-2", fact_id="P-2"))])
-    first, second = await store.orphans(UNADOPTED, 10, actor="ada")
+    first, second = await store.back_office.orphans(UNADOPTED, 10, actor="ada")
     assert (first.kind, first.fact_id, first.outcome) == ("CAPTURE", "C-1", "SUCCEEDED")
     assert (first.payment_id, first.payment_request_id) == ("P-1", "")
     assert (first.state, first.event_id, first.told_time) == (OrphanState.WAITING, "", told_time)
     assert news.notification is not None
     assert first.notification_id == news.notification.notification_id
     assert second.payment_request_id == "order-1-attempt-1"
-    assert await store.orphans(UNADOPTED, 1, actor="ada") == [first]
+    assert await store.back_office.orphans(UNADOPTED, 1, actor="ada") == [first]
     await confirmed(store)
     assert await store.sweep_orphans(10) == 1
-    [adopted] = await store.orphans([OrphanState.ADOPTED], 10, actor="ada")
+    [adopted] = await store.back_office.orphans([OrphanState.ADOPTED], 10, actor="ada")
     assert adopted.fact_id == "P-2"
     assert adopted.event_id == (await whole_log(store))[-1].event_id
-    assert await store.orphans([FOREIGN], 10, actor="ada") == []
+    assert await store.back_office.orphans([FOREIGN], 10, actor="ada") == []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, exists, or_, select, tuple_, update
+from sqlalchemy import case, delete, exists, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -75,15 +75,23 @@ class Inquiries:
             phase = Phase.ORPHAN if one.kind is InquiryKind.ORPHAN else Phase.PRESSING
             row = _row(one, phase, due=now, now=now)
             rows.append(row | {"priority": priority})
-        await _upsert(connection, rows)
+        await _upsert(connection, rows, is_asked_sooner=True)
 
     async def hasten(self, connection: AsyncConnection, payment: Payment) -> None:
-        """Ask again soon about a payment that somebody waits for, if it is asked about at all."""
+        """Ask again soon about an open payment that somebody waits for.
+
+        One whose money is held or taken keeps its pace: whoever reads it has just been told, and
+        many readers must not spend the merchant's rate.
+        """
         now = self._now()
         soon = self.cadence.due(payment, Phase.PRESSING, step=0, since=now, now=now)
         await connection.execute(
             update(inquiries)
-            .where(*_of_payment(payment), inquiries.c.due_time > soon)
+            .where(
+                *_of_payment(payment),
+                inquiries.c.phase.in_((Phase.WAITING, Phase.PRESSING)),
+                inquiries.c.due_time > soon,
+            )
             .values(due_time=soon, priority=Priority.EVIDENCE)
         )
 
@@ -143,15 +151,23 @@ def _row(wanted: WantedInquiry, phase: Phase, *, due: datetime, now: datetime) -
     }
 
 
-async def _upsert(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    """Begin a phase; whoever asks meanwhile keeps the lease, and settles into the new phase."""
+async def _upsert(
+    connection: AsyncConnection, rows: Sequence[dict[str, Any]], *, is_asked_sooner: bool = False
+) -> None:
+    """Begin a phase; whoever asks meanwhile keeps the lease, and settles into the new phase.
+
+    With ``is_asked_sooner`` nothing that presses already is put behind what does not.
+    """
     if rows:
         statement = _inserting(connection)
-        changed = ("phase", "step", "since_time", "priority", "due_time")
+        told = statement.excluded
+        names = ("phase", "step", "since_time", "priority", "due_time")
+        changed: dict[str, Any] = {name: told[name] for name in names}
+        if is_asked_sooner:
+            stays = inquiries.c.priority < told.priority
+            changed["priority"] = case((stays, inquiries.c.priority), else_=told.priority)
         await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=KEY, set_={name: statement.excluded[name] for name in changed}
-            ),
+            statement.on_conflict_do_update(index_elements=KEY, set_=changed),
             sorted(rows, key=_key),
         )
 

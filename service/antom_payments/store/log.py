@@ -34,14 +34,16 @@ class LogPage:
     """A stretch of the log.
 
     Everything up to `through` that the filter admits, and that the caller had not read, is in
-    `events`. `oldest` and `head` are the first and last sequences kept, 0 when the log is empty;
-    both were read in the same statement as the events.
+    `events`. `oldest` and `head` are the first and last sequences kept, 0 when the log is empty.
+    `after_event_id` is the id of the event that the page follows; empty when it is not kept. All
+    were read in the same statement as the events.
     """
 
     events: tuple[PaymentEvent, ...]
     through: int
     oldest: int
     head: int
+    after_event_id: str = ""
 
 
 class EventLog:
@@ -81,11 +83,18 @@ class EventLog:
             through = max(after, min(after + window, head))
         if event_filter is None and after >= oldest - 1:
             _refuse_holes(after, through, found)
-        return LogPage(found, through, oldest, head)
+        return LogPage(found, through, oldest, head, rows[0]["after_event_id"] or "")
 
     async def event(self, sequence: int) -> PaymentEvent | None:
         """The event with this number, or None when it is not (or no longer) in the log."""
         statement = select(events).where(events.c.sequence == sequence)
+        result = await self._database.read(lambda connection: connection.execute(statement))
+        row = result.mappings().one_or_none()
+        return None if row is None else event_from_row(row)
+
+    async def oldest(self) -> PaymentEvent | None:
+        """The first event kept; None when the log is empty."""
+        statement = select(events).order_by(events.c.sequence).limit(1)
         result = await self._database.read(lambda connection: connection.execute(statement))
         row = result.mappings().one_or_none()
         return None if row is None else event_from_row(row)
@@ -122,6 +131,10 @@ def _page_statement(
     bounds = select(
         select(func.min(events.c.sequence)).scalar_subquery().label("log_oldest"),
         select(func.max(events.c.sequence)).scalar_subquery().label("log_head"),
+        select(events.c.event_id)
+        .where(events.c.sequence == after)
+        .scalar_subquery()
+        .label("after_event_id"),
     ).subquery("bounds")
     wanted = select(events).where(
         and_(events.c.sequence > after, events.c.sequence <= after + window)

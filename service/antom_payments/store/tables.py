@@ -119,6 +119,8 @@ inquiries = Table(
     Column("lease_token", String(36)),
     Column("lease_until_time", UtcTime),
     Index(None, "merchant_account", "priority", "due_time"),
+    # What waits longest, whoever's it is: looked at each second.
+    Index(None, "due_time"),
 )
 
 inquiry_rates = Table(

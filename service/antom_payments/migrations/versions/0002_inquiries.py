@@ -33,6 +33,7 @@ def upgrade() -> None:
         "inquiries",
         ["merchant_account", "priority", "due_time"],
     )
+    op.create_index("ix_inquiries_due_time", "inquiries", ["due_time"])
     op.create_table(
         "inquiry_rates",
         sa.Column("merchant_account", sa.String(64), nullable=False),
