@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"another process would name it differently: {item.nodeid}")
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))
-        if "postgres_url" in getattr(item, "fixturenames", ()):
+        if {"postgres_url", "empty_postgres_url"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
 
 
@@ -132,6 +132,13 @@ async def sqlite_url(databases: Databases) -> AsyncIterator[str]:
 async def postgres_url(databases: Databases) -> AsyncIterator[str]:
     """A new migrated PostgreSQL database."""
     async with databases.fresh(POSTGRES) as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_postgres_url(databases: Databases) -> AsyncIterator[str]:
+    """A new PostgreSQL database without our schema."""
+    async with databases.fresh(POSTGRES, migrated=False) as url:
         yield url
 
 

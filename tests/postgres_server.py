@@ -266,13 +266,13 @@ def _initialised(folder: Path, binaries: Path, password: str, user: Mapping[str,
 
 
 def _started(
-    folder: Path, binaries: Path, data: Path, user: Mapping[str, Any]
+    folder: Path, binaries: Path, data: Path, user: Mapping[str, Any], port: int = 0
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """The server and its port, once it takes connections."""
+    """The server and its port, once it takes connections; 0 is any that is free."""
     server = [str(binaries / "postgres"), "-D", str(data)]
     with tempfile.TemporaryFile("w+") as log:
         for _ in range(_PORT_ATTEMPTS):
-            port = _free_port()
+            port = port or _free_port()
             settings = [f"--{name}={value}" for name, value in (_FAST | {"port": port}).items()]
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *settings],
@@ -288,6 +288,7 @@ def _started(
                 return process, port
             # Between asking for a free port and using it, somebody else may have taken it.
             _end(process)
+            port = 0
         raise PostgresUnavailable(f"PostgreSQL did not start: {_last_line(log)}")
 
 

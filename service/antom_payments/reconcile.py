@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from antom_payments import telemetry
+from antom_payments import alarm, telemetry
 from antom_payments.cadence import Phase
 from antom_payments.errors import AntomError, PaymentsError, StoreUnavailable
 from antom_payments.inquiry import Inquirer, OrphanEnd
+from antom_payments.payment import Source
 from antom_payments.service import Merchant
 from antom_payments.store import InquiryClaim, InquiryKind, OrphanState, PaymentStore, Rate
 
@@ -131,15 +132,14 @@ class Reconciler:
             return []
         begun: list[asyncio.Task[None]] = []
         for merchant_account in self._merchants:
-            begun += [
-                self._begin(claim)
-                for claim in await self._store.claim_inquiries(
+            if (places := self._places(merchant_account)) > 0:
+                claims = await self._store.claim_inquiries(
                     merchant_account,
-                    limit=self._places(merchant_account),
+                    limit=places,
                     rate=self._options.rate,
                     lease_seconds=self._lease_seconds,
                 )
-            ]
+                begun += map(self._begin, claims)
         return begun
 
     def _begin(self, claim: InquiryClaim) -> asyncio.Task[None]:
@@ -181,13 +181,15 @@ class Reconciler:
         """
         begun = await self._store.adopt_missing_inquiries(limit=_SWEPT_AT_ONCE)
         adopted = await self._store.sweep_orphans(limit=_SWEPT_AT_ONCE)
+        for applied in adopted:
+            alarm.sound(applied, applied.event.source if applied.event else Source.NOTIFICATION)
         if begun or adopted:
-            _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=adopted)
+            _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=len(adopted))
         counts = await self._store.inquiries_by_phase()
         for phase in Phase:
             # Also those that are empty by now: a gauge keeps what it was told last.
             _open.set(counts.get(phase.value, 0), {"phase": phase.value})
-        return begun + adopted
+        return begun + len(adopted)
 
     async def _examine(self, claim: InquiryClaim) -> None:
         """Ask, store, and say when to ask next; an error only postpones."""

@@ -221,7 +221,7 @@ async def test_asking_about_all_payments_again_puts_no_evidence_behind_them(
 ) -> None:
     await numbered(store, 6)
     await store.apply([notified(about(5, Outcome.PROCESSING))])
-    await store.schedule_inquiries(
+    await store.back_office.schedule_inquiries(
         clock.now() - timedelta(days=1), merchant_account="", after=None, limit=100, actor="ada"
     )
     [first] = await claimed(store, limit=1)

@@ -9,6 +9,7 @@ import pytest
 
 from antom_payments.antom import AntomClient
 from antom_payments.fact import OUTSIDE_WINDOW, Outcome
+from antom_payments.money import Money
 from antom_payments.payment import EventType, PaymentState
 from antom_payments.reconcile import ReconcileOptions, Reconciler
 from antom_payments.service import Merchant
@@ -168,6 +169,21 @@ async def test_the_net_adopts_an_orphan_whose_payment_is_known(
     await chase().sweep()
     assert EventType.CAPTURE_SUCCEEDED in await till.news()
     assert await orphan_states(till) == ["ADOPTED"]
+
+
+async def test_what_the_net_adopts_is_alerted_when_it_contradicts_the_payment(
+    till: Till,
+    antom: ScriptedAntom,
+    chase: Callable[..., Reconciler],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    antom.will(SESSION, session())
+    news = a_payment_fact(payment_request_id="pay-1", amount=Money("SGD", 1))
+    await till.store.apply([notified(news)])
+    await till.create()
+    await chase().sweep()
+    assert (await till.news())[-1] is EventType.AMOUNT_MISMATCH
+    assert "'event': 'contradiction'" in caplog.text
 
 
 async def test_news_from_outside_the_window_counts_once_an_inquiry_agrees(

@@ -22,7 +22,9 @@ hints.py         NOTIFY and LISTEN: the log may have grown
 rows.py          rows and JSON to the domain and back
 tables.py        the tables
 schema.py        the schema's version
-database.py      engines, transactions, errors
+database.py      transactions, repeated when the database asks for it
+engines.py       pools and connections, with their settings
+outages.py       what the database's errors mean
 """
 
 from antom_payments.store.audit import AuditRecord
@@ -37,7 +39,7 @@ from antom_payments.store.batch import (
     WantedInquiry,
 )
 from antom_payments.store.data_key import KeyRotation, Rotated
-from antom_payments.store.database import PoolOptions
+from antom_payments.store.engines import PoolOptions
 from antom_payments.store.erasure import Erased
 from antom_payments.store.inquiry_leases import InquiryClaim, Rate
 from antom_payments.store.keeping import kept

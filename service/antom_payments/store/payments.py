@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from antom_payments.cadence import Cadence
 from antom_payments.payment import Payment
@@ -15,7 +15,8 @@ from antom_payments.session import Session
 from antom_payments.store.back_office import BackOffice
 from antom_payments.store.batch import Applied, AppliedOutcome, Member
 from antom_payments.store.data_key import KeyRotation, refuse_foreign_key
-from antom_payments.store.database import Database, PoolOptions, in_our_words
+from antom_payments.store.database import Database
+from antom_payments.store.engines import PoolOptions
 from antom_payments.store.facts import apply_members
 from antom_payments.store.hints import Hints
 from antom_payments.store.inquiries import Inquiries
@@ -28,6 +29,7 @@ from antom_payments.store.inquiry_leases import (
 )
 from antom_payments.store.log import EventLog, read_identity
 from antom_payments.store.orphans import EndOfOrphan, adoptable, end_orphans
+from antom_payments.store.outages import in_our_words
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.retention import Retention, Windows
 from antom_payments.store.rows import payment_from_row
@@ -213,14 +215,14 @@ class PaymentStore:
             lambda connection: end_orphans(connection, merchant_account, payment_id, state)
         )
 
-    async def sweep_orphans(self, limit: int) -> int:
-        """Apply orphans whose payment is known by now again, oldest first; how many found theirs.
+    async def sweep_orphans(self, limit: int) -> list[Applied]:
+        """Apply orphans whose payment is known by now again, oldest first; those that found theirs.
 
         A local net, at most ``limit`` in one transaction: call again while it returns as many.
         """
         found = await self._database.read(lambda connection: adoptable(connection, limit))
         answers = await self.apply([Member(fact) for fact in found]) if found else []
-        return sum(answer.outcome is not AppliedOutcome.ORPHANED for answer in answers)
+        return [answer for answer in answers if answer.outcome is not AppliedOutcome.ORPHANED]
 
     def _tell_readers(self) -> None:
         """Hint, after the commit, that the log may have grown."""
@@ -228,8 +230,8 @@ class PaymentStore:
         self._hints.send()
 
     async def ping(self) -> None:
-        """Ask the database for a sign of life; StoreUnavailable when there is none."""
-        await self._database.read(lambda connection: connection.execute(text("SELECT 1")))
+        """Ask for a sign of life of a database that takes writes; else StoreUnavailable."""
+        await self._database.ping()
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ def upgrade() -> None:
 
     Payments that are open already get their inquiries from the reconciler's sweep.
     """
+    _create_audit_records()
     op.create_table(
         "inquiries",
         sa.Column("merchant_account", sa.String(64), nullable=False),
@@ -41,11 +42,6 @@ def upgrade() -> None:
         sa.Column("update_time", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("merchant_account", name="pk_inquiry_rates"),
     )
-    op.create_index(
-        "ix_payments_merchant_account_state_create_time",
-        "payments",
-        ["merchant_account", "state", "create_time"],
-    )
     for name, length in (("kind", 16), ("id", 64), ("outcome", 16)):
         op.add_column("notifications", sa.Column(f"fact_{name}", sa.String(length)))
     op.add_column("notifications", sa.Column("payment_id", sa.String(64)))
@@ -54,7 +50,13 @@ def upgrade() -> None:
         "notifications",
         ["merchant_account", "payment_id"],
     )
-    _create_audit_records()
+    # The last, in the order of whoever applies facts, who writes notifications before payments:
+    # the other way round a live migration and they wait for each other.
+    op.create_index(
+        "ix_payments_merchant_account_state_create_time",
+        "payments",
+        ["merchant_account", "state", "create_time"],
+    )
 
 
 def _create_audit_records() -> None:
