@@ -203,7 +203,7 @@ async def test_a_process_that_meets_a_newer_key_reads_its_file_again(
         assert DataCipher(NEW).decrypt(cipher.encrypt(b"more")) == b"more"
 
 
-@pytest.mark.parametrize("text", ["", "garbage", OLD])
+@pytest.mark.parametrize("text", ["", "garbage", OLD], ids=["empty", "garbage", "one_key"])
 async def test_a_key_file_that_is_just_being_changed_changes_nothing(text: str) -> None:
     cipher = DataCipher(OLD, read_again=lambda: text)
     with pytest.raises(StoreUnavailable):

@@ -65,7 +65,9 @@ async def test_a_listener_that_was_cut_off_wakes_its_readers_and_listens_again(
     await other.dispose()
     await asyncio.wait_for(waiting, SOON)
     while not await rows(
-        writer, "SELECT 1 FROM pg_stat_activity WHERE query ILIKE 'LISTEN%' AND state = 'idle'"
+        writer,
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+        "AND query ILIKE 'LISTEN%' AND state = 'idle'",
     ):
         await asyncio.wait_for(reader.log.wait(LONG), SOON)
     await reader.log.wait(0.05)  # what the new listener says for itself
