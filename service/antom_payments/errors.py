@@ -15,6 +15,7 @@ PaymentsError
 │   ├── AntomUnavailable        nothing was sent
 │   └── AntomUntrusted          unsigned, badly signed, or our key is not accepted
 ├── StoreUnavailable            the database cannot be used now
+├── Undecipherable              what is stored needs a key that the key file does not hold
 ├── SchemaOutdated              the database needs `antom-payments migrate`
 ├── LogCorrupt                  the event log has a hole: never skipped
 ├── CursorError
@@ -168,6 +169,18 @@ class StoreUnavailable(PaymentsError):
 
     def __init__(self) -> None:
         super().__init__("the database cannot be used now")
+
+
+class Undecipherable(PaymentsError):
+    """What is stored was encrypted with a key that this process's key file does not hold.
+
+    Guessing would lose it. Another process, started with a newer file, may know the key.
+    """
+
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("what is stored cannot be read now")
 
 
 class SchemaOutdated(PaymentsError):

@@ -174,7 +174,7 @@ class PaymentService:
         """Store a verified notification and what it tells; committed when this returns.
 
         With ``not_understood`` set, which is the reason, it is quarantined; nothing follows but,
-        for a fact that is known already, a duplicate. Raises StoreUnavailable.
+        for a fact that is known already, a duplicate. Raises StoreUnavailable and LimitReached.
         """
         [applied] = await self._store.apply([Member(fact, notification, not_understood)])
         return applied
@@ -325,17 +325,17 @@ class PaymentService:
 
 
 async def _kept(write: Callable[[], Awaitable[T]]) -> T:
-    """Write what Antom answered, again and again while the database is away.
+    """Write what Antom answered, again and again while the database is away or has too much to do.
 
-    Raises StoreUnavailable after `_KEEP_ANSWER_SECONDS`: the lease is long over then, and the
-    caller's repetition finds the answer at Antom.
+    Raises StoreUnavailable or LimitReached after `_KEEP_ANSWER_SECONDS`: the lease is long over
+    then, and the caller's repetition finds the answer at Antom.
     """
     give_up = time.monotonic() + _KEEP_ANSWER_SECONDS
     pause = 0.1
     while True:
         try:
             return await write()
-        except StoreUnavailable:
+        except (StoreUnavailable, LimitReached):
             if time.monotonic() >= give_up:
                 raise
             await asyncio.sleep(random.uniform(0, pause))

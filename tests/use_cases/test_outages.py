@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 import pytest
@@ -13,13 +13,14 @@ from sqlalchemy import event, make_url
 from antom_payments import service as service_module
 from antom_payments.errors import (
     AntomRefused,
+    LimitReached,
     StoreUnavailable,
 )
 from antom_payments.payment import EventType
 from antom_payments.service import (
     SessionAnswer,
 )
-from antom_payments.store import DataCipher, open_store
+from antom_payments.store import Applied, DataCipher, Member, open_store
 from clock import FrozenClock
 from databases import Databases
 from scripted_antom import (
@@ -71,6 +72,25 @@ async def test_an_answer_that_cannot_be_kept_is_fetched_again(
     assert again.session
     assert again.session.payment_session_id == "session-1"
     assert await till.news() == [EventType.SESSION_CREATED]
+
+
+async def test_antoms_answer_outlives_more_writes_than_the_database_takes(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused_once = asyncio.Event()
+    apply = till.store.apply
+
+    async def overloaded_once(members: Sequence[Member]) -> list[Applied]:
+        if not refused_once.is_set():
+            refused_once.set()
+            raise LimitReached("store_writes")
+        return await apply(members)
+
+    monkeypatch.setattr(till.store, "apply", overloaded_once)
+    till.antom.will(SESSION, session())
+    assert (await till.create()).session
+    assert refused_once.is_set()
+    assert len(till.antom.asked) == 1
 
 
 async def test_antoms_answer_outlives_another_processs_lock_on_sqlite(

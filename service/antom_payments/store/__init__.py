@@ -1,6 +1,7 @@
 """The database: payments, facts, notifications, private data and the event log.
 
-payments.py      PaymentStore: each write one transaction
+payments.py      PaymentStore: what the service reads and writes
+group_commit.py  calls at the same time share one
 sessions.py      intent, lease, answer
 batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from antom_payments.fact import Fact, FactKind, Notification, Outcome, contradicted, decide
-from antom_payments.payment import EventType, Payment, Source
+from antom_payments.payment import (
+    Decision,
+    EventType,
+    Payment,
+    Source,
+    with_refusal,
+    with_session,
+)
 from antom_payments.payment_event import PaymentEvent
+from antom_payments.session import Session
+
+DEFAULT_SESSION_LIFE = timedelta(hours=1)
+"""Antom's default (antom-api 6.5), for an answer that names no expiry."""
 
 Identity = tuple[str, FactKind, str, Outcome]
 PaymentKey = tuple[str, str]
@@ -36,8 +47,25 @@ class AppliedOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionResult:
+    """What Antom answered to whoever asked for a session under a lease: the session, or no."""
+
+    merchant_account: str
+    payment_request_id: str
+    lease_token: str
+    session: Session | None = None
+    """None: a definite refusal, with its `result_code`."""
+    result_code: str = ""
+
+    @property
+    def key(self) -> PaymentKey:
+        """The payment that it is about."""
+        return (self.merchant_account, self.payment_request_id)
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
-    """Something to apply: a fact, the notification that told it, or both.
+    """Something to apply: a fact, the notification that told it, or both; or a session's result.
 
     With `not_understood` set, which is the reason, nothing follows but, for a fact that is known
     already, a duplicate: the notification is quarantined.
@@ -46,6 +74,9 @@ class Member:
     fact: Fact | None = None
     notification: Notification | None = None
     not_understood: str = ""
+    session_result: SessionResult | None = None
+    traceparent: str = ""
+    """W3C text of the span that appends it; set by the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +126,14 @@ class Batch:
     by_payment_id: dict[PaymentKey, PaymentKey] = field(default_factory=dict)
     changed: set[PaymentKey] = field(default_factory=set)
     drafts: list[PaymentEvent] = field(default_factory=list)
+    leases: dict[PaymentKey, str | None] = field(default_factory=dict)
+    """Who is asking Antom for the payment's session."""
+    session_ids: dict[PaymentKey, str] = field(default_factory=dict)
+    """`payment_session_id` of the sessions that are stored, where it matters."""
+    sessions: dict[PaymentKey, Session] = field(default_factory=dict)
+    """Sessions to store."""
+    released: set[PaymentKey] = field(default_factory=set)
+    """Payments whose lease ends with this transaction."""
 
     def add_payment(self, payment: Payment) -> None:
         """Know a payment that was read under its lock."""
@@ -105,6 +144,8 @@ class Batch:
 
     def tell(self, member: Member, now: datetime) -> Verdict:
         """Decide one member, given all before it."""
+        if member.session_result is not None:
+            return self._tell_session(member.session_result, member.traceparent, now)
         fact = member.fact
         if fact is None:
             return Verdict(AppliedOutcome.QUARANTINED)
@@ -127,9 +168,43 @@ class Batch:
         self.facts[fact.identity] = known
         if key is None:
             return Verdict(AppliedOutcome.ORPHANED, known)
-        self._conclude(known, key, now)
-        self._adopt(key, now)
+        self._conclude(known, key, member.traceparent, now)
         return Verdict(AppliedOutcome.APPLIED, known, key)
+
+    def _tell_session(self, told: SessionResult, traceparent: str, now: datetime) -> Verdict:
+        """Antom's answer to CreateSession. Told twice by the same asker, it changes nothing."""
+        key = told.key
+        payment = self.payments[key]
+        is_leased = self.leases.get(key) == told.lease_token
+        decision: Decision | None = None
+        if told.session is not None:
+            if is_leased or self.session_ids.get(key) != told.session.payment_session_id:
+                expiry = told.session.payment_session_expiry_time or now + DEFAULT_SESSION_LIFE
+                decision = with_session(payment, expiry, now)
+                self.sessions[key] = told.session
+                self.session_ids[key] = told.session.payment_session_id
+        elif is_leased:
+            # Without the lease somebody else may have a session by now: nothing is concluded.
+            decision = with_refusal(payment, told.result_code, now)
+        if is_leased:
+            self.leases[key] = None
+            self.released.add(key)
+        if decision is None:
+            return Verdict(AppliedOutcome.DUPLICATE, key=key)
+        self.add_payment(decision.payment)
+        self.changed.add(key)
+        self.drafts.append(
+            PaymentEvent(
+                event_id=str(uuid.uuid4()),
+                type=decision.type,
+                payment=decision.payment,
+                state_before=decision.state_before,
+                source=Source.API,
+                append_traceparent=traceparent,
+                result_code=decision.payment.result_code,
+            )
+        )
+        return Verdict(AppliedOutcome.APPLIED, key=key)
 
     def _tell_again(
         self, known: KnownFact, member: Member, key: PaymentKey | None, now: datetime
@@ -141,14 +216,12 @@ class Batch:
         if key and known.is_orphan and not member.not_understood:
             # Its payment is known by now: of a restored database, or bound by other news.
             known.is_orphan, known.is_adopted = False, True
-            self._conclude(known, key, now)
-            self._adopt(key, now)
+            self._conclude(known, key, member.traceparent, now)
             return Verdict(AppliedOutcome.APPLIED, known, key)
         if key and fact.source is Source.INQUIRY:
             if self._closes(known, fact, key, now):
                 known.fact, known.is_retold, known.notification_id = fact, True, None
-                self._conclude(known, key, now)
-                self._adopt(key, now)
+                self._conclude(known, key, member.traceparent, now)
                 return Verdict(AppliedOutcome.APPLIED, known, key)
             self._note_confirmed(known, fact, key)
         if _same_content(fact, known.fact):
@@ -178,7 +251,12 @@ class Batch:
             self.payments[key] = replace(payment, inquiry_wanted=False)
             self.changed.add(key)
 
-    def _conclude(self, known: KnownFact, key: PaymentKey, now: datetime) -> None:
+    def _conclude(self, known: KnownFact, key: PaymentKey, traceparent: str, now: datetime) -> None:
+        """Let the domain decide, and conclude what waited for the payment's `paymentId`, too."""
+        self._decide(known, key, traceparent, now)
+        self._adopt(key, traceparent, now)
+
+    def _decide(self, known: KnownFact, key: PaymentKey, traceparent: str, now: datetime) -> None:
         """Let the domain decide; note the change and its one event."""
         fact = known.fact
         # paymentRequestId and paymentId are one-to-one (antom-api 4.2).
@@ -200,13 +278,14 @@ class Batch:
                 source=fact.source,
                 antom_time=fact.antom_time,
                 notification_id=known.notification_id or "",
+                append_traceparent=traceparent,
                 result_code=fact.result_code,
                 reported_amount=decision.reported_amount,
                 capture_id=fact.fact_id if fact.kind is FactKind.CAPTURE else "",
             )
         )
 
-    def _adopt(self, key: PaymentKey, now: datetime) -> None:
+    def _adopt(self, key: PaymentKey, traceparent: str, now: datetime) -> None:
         """Conclude the orphans that waited for this payment's `paymentId`, oldest first."""
         payment_id = self.payments[key].payment_id
         waiting = [
@@ -220,7 +299,7 @@ class Batch:
         for known in sorted(waiting, key=lambda known: known.told_time):
             known.is_orphan = False
             known.is_adopted = True
-            self._conclude(known, key, now)
+            self._decide(known, key, traceparent, now)
 
     def _payment_of(self, fact: Fact) -> PaymentKey | None:
         """The payment of a fact: by the merchant's id if it names one, else by Antom's."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,6 +39,8 @@ _POSTGRES_SETTINGS = {
     "default_transaction_isolation": "read committed",
 }
 _POSTGRES_17 = 17
+# An array's elements are unnested, hence locked, in its order.
+_LOCK_EACH = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 _OUTAGES = (
     exc.DBAPIError,
     exc.TimeoutError,
@@ -63,8 +65,8 @@ class PoolOptions:
 class Database:
     """One database: reads, and writes in retried transactions.
 
-    Raises StoreUnavailable for whatever the database does wrong; programming errors stay as they
-    are.
+    Raises StoreUnavailable for whatever the database does wrong; programming errors, and values
+    that cannot be written, stay as they are.
     """
 
     def __init__(self, url: str, pool: PoolOptions | None = None) -> None:
@@ -145,6 +147,8 @@ class Database:
                 if attempt + 1 == _ATTEMPTS:
                     raise
             except _OUTAGES as error:
+                if _is_about_a_value(error):
+                    raise
                 if attempt + 1 == _ATTEMPTS or not _is_retried(error):
                     raise StoreUnavailable from error
             await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
@@ -170,6 +174,15 @@ def in_our_words() -> Iterator[None]:
         raise
     except _OUTAGES as error:
         raise StoreUnavailable from error
+
+
+def _is_about_a_value(error: Exception) -> bool:
+    """Whether the database is well and refuses what it was given (SQLSTATE class 22)."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    if isinstance(error, exc.DataError) or isinstance(error.driver_exception, ValueError):
+        return True
+    return str(getattr(error.orig, "sqlstate", "")).startswith("22")
 
 
 def _is_retried(error: Exception) -> bool:
@@ -285,10 +298,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
 
-async def lock_transaction(connection: AsyncConnection, key: int) -> None:
-    """Take PostgreSQL's advisory lock ``key`` until the transaction ends.
+async def lock_transaction(connection: AsyncConnection, keys: Sequence[int]) -> None:
+    """Take PostgreSQL's advisory locks ``keys``, in this order, until the transaction ends.
 
     SQLite needs none: BEGIN IMMEDIATE lets one writer in.
     """
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+    if keys and connection.dialect.name == "postgresql":
+        await connection.execute(_LOCK_EACH, {"keys": keys})

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,6 +41,7 @@ from antom_payments.store.rows import (
     payment_from_row,
     payment_to_row,
 )
+from antom_payments.store.sessions import read_session_ids, write_sessions
 from antom_payments.store.tables import events, facts, notifications, payments
 
 WAITING = "WAITING"
@@ -60,12 +61,11 @@ async def apply_members(
 ) -> list[Applied]:
     """Apply ``members`` in the open transaction; one answer for each, in order."""
     batch = Batch()
-    told = [member.fact for member in members if member.fact is not None]
-    if told:
-        await _read(connection, batch, told)
+    await _read(connection, batch, members, cipher)
     # Under the locks: bytes that another transaction stores with their fact are seen here.
     members = await _with_kept_ids(connection, members)
     verdicts = [batch.tell(member, now()) for member in members]
+    await write_sessions(connection, batch, cipher)
     await _write_facts(connection, batch)
     await _write_notifications(connection, members, verdicts, cipher)
     appended = await _append(connection, batch, now)
@@ -75,7 +75,7 @@ async def apply_members(
 async def _with_kept_ids(
     connection: AsyncConnection, members: Sequence[Member]
 ) -> Sequence[Member]:
-    """Members whose bytes are stored already, under the id that they were stored with."""
+    """Members under the ids that their bytes are stored with, or will be with this transaction."""
     keys = {
         (member.notification.merchant_account, _sha256(member.notification))
         for member in members
@@ -88,46 +88,63 @@ async def _with_kept_ids(
         select(*columns, notifications.c.notification_id).where(tuple_(*columns).in_(sorted(keys)))
     )
     kept = {(row[0], row[1]): row[2] for row in rows}
-    return [_under_kept_id(member, kept) for member in members] if kept else members
+    return [_under_kept_id(member, kept) for member in members]
 
 
-def _under_kept_id(member: Member, kept: Mapping[tuple[str, str], str]) -> Member:
-    if member.notification is None:
+def _under_kept_id(member: Member, kept: dict[tuple[str, str], str]) -> Member:
+    """``member`` under the id that is kept for its bytes; of several copies, the first's."""
+    told = member.notification
+    if told is None:
         return member
-    key = (member.notification.merchant_account, _sha256(member.notification))
-    notification_id = kept.get(key, member.notification.notification_id)
-    return replace(
-        member, notification=replace(member.notification, notification_id=notification_id)
-    )
+    kept_id = kept.setdefault((told.merchant_account, _sha256(told)), told.notification_id)
+    if kept_id == told.notification_id:
+        return member
+    return replace(member, notification=replace(told, notification_id=kept_id))
 
 
 def _sha256(notification: Notification) -> str:
     return hashlib.sha256(notification.body).hexdigest()
 
 
-async def _read(connection: AsyncConnection, batch: Batch, told: Sequence[Fact]) -> None:
-    """Lock and read whatever the facts may touch."""
+async def _read(
+    connection: AsyncConnection, batch: Batch, members: Sequence[Member], cipher: DataCipher
+) -> None:
+    """Lock and read whatever the members may touch."""
+    told = [member.fact for member in members if member.fact]
+    results = [member.session_result for member in members if member.session_result]
     ids = sorted({(fact.merchant_account, fact.payment_id) for fact in told})
-    for lock in sorted({_lock_key(*payment_id) for payment_id in ids}):
-        await lock_transaction(connection, lock)
-    requests = sorted(
-        {
-            (fact.merchant_account, fact.payment_request_id)
-            for fact in told
-            if fact.payment_request_id
-        }
-    )
-    wanted: ColumnElement[bool] = tuple_(payments.c.merchant_account, payments.c.payment_id).in_(
-        ids
-    )
-    if requests:
-        wanted = or_(wanted, tuple_(*_columns(payments, _PAYMENT_KEY)).in_(requests))
+    requests = {
+        (fact.merchant_account, fact.payment_request_id) for fact in told if fact.payment_request_id
+    }
+    requests |= {result.key for result in results}
+    await lock_transaction(connection, sorted({_lock_key(*payment_id) for payment_id in ids}))
+    await _read_payments(connection, batch, ids, sorted(requests))
+    if results:
+        await read_session_ids(connection, batch, results, cipher)
+    if told:
+        await _read_facts(connection, batch, told, ids)
+
+
+async def _read_payments(
+    connection: AsyncConnection,
+    batch: Batch,
+    ids: Sequence[PaymentKey],
+    requests: Sequence[PaymentKey],
+) -> None:
+    """Lock and read payments by either of their ids, with who asks Antom for their sessions."""
+    if not ids and not requests:
+        return
+    by_id = tuple_(payments.c.merchant_account, payments.c.payment_id).in_(ids)
+    by_request = tuple_(*_columns(payments, _PAYMENT_KEY)).in_(requests)
     rows = await connection.execute(
-        select(payments).where(wanted).order_by(*_columns(payments, _PAYMENT_KEY)).with_for_update()
+        select(payments)
+        .where(or_(by_id, by_request))
+        .order_by(*_columns(payments, _PAYMENT_KEY))
+        .with_for_update()
     )
     for row in rows.mappings():
         batch.add_payment(payment_from_row(row))
-    await _read_facts(connection, batch, told, ids)
+        batch.leases[row["merchant_account"], row["payment_request_id"]] = row["lease_token"]
 
 
 async def _read_facts(
@@ -211,6 +228,9 @@ async def _write_notifications(
         row = _notification_row(notification, member.not_understood, verdict, cipher)
         kept = rows.setdefault((notification.merchant_account, row["body_sha256"]), row)
         if kept is not row:
+            # As if they had come one after the other: see below.
+            row["event_id"] = row["event_id"] or kept["event_id"]
+            kept |= {name: row[name] for name in ("outcome", "reason", "event_id")}
             kept["copies"] += 1
     if not rows:
         return

@@ -1,19 +1,25 @@
-"""PaymentStore: payments and their event log; each write is one transaction."""
+"""PaymentStore: payments and their event log; appends at the same time share a transaction."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
+from opentelemetry.trace import SpanKind, get_current_span
 from sqlalchemy import delete, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from antom_payments import telemetry
 from antom_payments.payment import Payment
 from antom_payments.session import Session
-from antom_payments.store.batch import Applied, Member
+from antom_payments.store.batch import Applied, Member, SessionResult
 from antom_payments.store.database import Database, PoolOptions, in_our_words
 from antom_payments.store.facts import apply_members
+from antom_payments.store.group_commit import GroupCommit
 from antom_payments.store.hints import Hints
 from antom_payments.store.log import EventLog, read_identity
 from antom_payments.store.private_data import DataCipher
@@ -21,6 +27,9 @@ from antom_payments.store.rows import payment_from_row
 from antom_payments.store.schema import refuse_old_schema
 from antom_payments.store.sessions import SessionClaim, Sessions
 from antom_payments.store.tables import payments, private_data
+
+_PAUSE_SECONDS = 0.01
+"""After a group commit to SQLite: the time in which another process begins its transaction."""
 
 
 class PaymentStore:
@@ -45,6 +54,8 @@ class PaymentStore:
         self._cipher = cipher
         self._now = now
         self._sessions = Sessions(cipher, now)
+        # SQLite has one writer at a time, and no queue of those that want to be the next.
+        self._appends = GroupCommit(self._commit, pause=_pause if database.is_sqlite else None)
 
     async def payment(
         self,
@@ -91,21 +102,25 @@ class PaymentStore:
 
     async def confirm_session(self, claim: SessionClaim, session: Session) -> Payment:
         """Store Antom's session and its event; the payment after it."""
-        payment, appended = await self._database.write(
-            lambda connection: self._sessions.confirm(connection, claim, session)
-        )
-        if appended:
-            self._tell_readers()
-        return payment
+        return await self._conclude(claim, session=session)
 
     async def refuse_session(self, claim: SessionClaim, result_code: str) -> Payment:
         """Store Antom's definite refusal and its event; the payment after it."""
-        payment, appended = await self._database.write(
-            lambda connection: self._sessions.refuse(connection, claim, result_code)
+        return await self._conclude(claim, result_code=result_code)
+
+    async def _conclude(
+        self, claim: SessionClaim, session: Session | None = None, result_code: str = ""
+    ) -> Payment:
+        payment = claim.payment
+        result = SessionResult(
+            payment.merchant_account,
+            payment.payment_request_id,
+            claim.lease_token,
+            session,
+            result_code,
         )
-        if appended:
-            self._tell_readers()
-        return payment
+        [applied] = await self.apply([Member(session_result=result)])
+        return applied.payment or payment
 
     async def release_session(self, claim: SessionClaim) -> None:
         """Give the lease back without an answer: the next call may ask Antom again."""
@@ -114,15 +129,38 @@ class PaymentStore:
     async def apply(self, members: Sequence[Member]) -> list[Applied]:
         """Apply facts and keep their notifications, in one transaction; one answer each, in order.
 
-        Committed when it returns. Repeating it is harmless: known facts are duplicates.
+        Committed when it returns. Repeating it is harmless: known facts are duplicates. Whoever
+        calls meanwhile shares the next transaction. A caller that is cancelled takes nothing back.
+
+        Raises:
+            LimitReached: too much waits for the database already; nothing was done.
         """
-        answers = await self._database.write(
-            lambda connection: apply_members(
-                connection, members, cipher=self._cipher, now=self._now
+        if not members:
+            return []
+        with telemetry.quiet_span("append", SpanKind.PRODUCER):
+            traceparent = telemetry.current_traceparent()
+            return await self._appends.submit(
+                [replace(member, traceparent=traceparent) for member in members]
             )
-        )
+
+    async def close(self) -> None:
+        """Take no more appends, and wait for those under way."""
+        await self._appends.close()
+
+    async def _commit(self, members: Sequence[Member]) -> list[Applied]:
+        """One transaction of the group commit."""
+        answers = await self._database.write(lambda connection: self._apply(connection, members))
         self._tell_readers()
         return answers
+
+    async def _apply(self, connection: AsyncConnection, members: Sequence[Member]) -> list[Applied]:
+        span = get_current_span()
+        if span.is_recording():
+            # Its parent is the first one's; the others' traces are linked.
+            for other in {member.traceparent for member in members} - {members[0].traceparent}:
+                for link in telemetry.link_to(other):
+                    span.add_link(link.context)
+        return await apply_members(connection, members, cipher=self._cipher, now=self._now)
 
     async def erase_expired(self) -> int:
         """Erase the private data whose time is over; how many payments' it was."""
@@ -165,7 +203,15 @@ async def open_store(
                 log_id, cursor_key = await read_identity(connection)
         log = EventLog(database, log_id, cursor_key)
         hints = Hints(database)
+        store = PaymentStore(database, log, hints, cipher=cipher, now=now)
         async with hints.running(log.hint if listens else None):
-            yield PaymentStore(database, log, hints, cipher=cipher, now=now)
+            try:
+                yield store
+            finally:
+                await store.close()
     finally:
         await database.dispose()
+
+
+async def _pause() -> None:
+    await asyncio.sleep(_PAUSE_SECONDS)

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from antom_payments.errors import ConfigurationError, StoreUnavailable
+from antom_payments.errors import ConfigurationError, Undecipherable
 from antom_payments.session import Session
 
 _SETTING = "ANTOM_PAYMENTS_DATA_KEY_FILE"
@@ -47,13 +47,12 @@ class DataCipher:
     def decrypt(self, data: bytes) -> bytes:
         """Decrypt with whichever key fits.
 
-        Raises StoreUnavailable when none does: the key file is not the one this was stored with,
-        and guessing would lose the data.
+        Raises Undecipherable when none does.
         """
         try:
             return self._cipher.decrypt(data)
         except InvalidToken as error:
-            raise StoreUnavailable from error
+            raise Undecipherable from error
 
     def encrypt_session(self, session: Session) -> bytes:
         """A session as stored."""
