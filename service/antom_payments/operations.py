@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from antom_payments import alarm
 from antom_payments.errors import PaymentNotFound
 from antom_payments.fact import OUTSIDE_WINDOW
 from antom_payments.notifications import Window, understand
-from antom_payments.payment import Payment
+from antom_payments.payment import Payment, Source
 from antom_payments.redaction import redact
 from antom_payments.service import EVERYONE, PaymentKey, PaymentService
 from antom_payments.store import (
@@ -130,6 +131,8 @@ class Operations:
             not_understood = ""
         member = Member(fact, notification, not_understood)
         replayed = await self._office.replay(member, actor=self._actor)
+        if replayed is not None and replayed.applied is not None:
+            alarm.sound(replayed.applied, Source.NOTIFICATION)
         if replayed is None or replayed.applied is None:
             # Somebody was faster, between our two looks.
             return Replay(notification_id, "NOT_QUARANTINED")

@@ -170,7 +170,7 @@ def discard(
     as_json: AsJson = False,
     actor: Actor = "",
 ) -> None:
-    """Set a quarantined notification aside for good. It stays stored, and is never deleted."""
+    """Set a quarantined notification aside for good; it is stored as long as concluded ones."""
 
     async def discarded() -> Any:
         async with _operations(actor) as operations:

@@ -18,7 +18,14 @@ from antom_payments.errors import AntomError, PaymentsError, StoreUnavailable
 from antom_payments.inquiry import Inquirer, OrphanEnd
 from antom_payments.payment import Source
 from antom_payments.service import Merchant
-from antom_payments.store import InquiryClaim, InquiryKind, OrphanState, PaymentStore, Rate
+from antom_payments.store import (
+    UNADOPTED,
+    InquiryClaim,
+    InquiryKind,
+    OrphanState,
+    PaymentStore,
+    Rate,
+)
 
 T = TypeVar("T")
 
@@ -26,6 +33,8 @@ _LEASE_MARGIN_SECONDS = 5.0
 """A lease outlives the longest inquiry by this much."""
 _SWEPT_AT_ONCE = 500
 """In one transaction; as much as this, and there is probably more."""
+_WHOLE_SWEEP = 60
+"""Each sixtieth sweep also looks at orphans that were ended: they may be many."""
 
 _asked = telemetry.meter.create_counter(
     "antom_payments.inquiries",
@@ -103,6 +112,7 @@ class Reconciler:
         self._lease_seconds = call_budget_seconds + _LEASE_MARGIN_SECONDS
         self._options = options or ReconcileOptions()
         self._under_way: dict[asyncio.Task[None], str] = {}
+        self._sweeps = 0
 
     async def run(self) -> None:
         """Examine what is due again and again; survives whatever Antom and the database do."""
@@ -179,8 +189,10 @@ class Reconciler:
 
         How much they brought.
         """
+        states = (OrphanState.WAITING,) if self._sweeps % _WHOLE_SWEEP else UNADOPTED
         begun = await self._store.adopt_missing_inquiries(limit=_SWEPT_AT_ONCE)
-        adopted = await self._store.sweep_orphans(limit=_SWEPT_AT_ONCE)
+        adopted = await self._store.sweep_orphans(limit=_SWEPT_AT_ONCE, states=states)
+        self._sweeps += 1
         for applied in adopted:
             alarm.sound(applied, applied.event.source if applied.event else Source.NOTIFICATION)
         if begun or adopted:

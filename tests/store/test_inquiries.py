@@ -8,13 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from antom_payments.cadence import Cadence, Phase
 from antom_payments.fact import Outcome
 from antom_payments.money import Money
 from antom_payments.payment import PaymentState
 from antom_payments.store import DataCipher, InquiryClaim, PaymentStore, Rate, open_store
+from antom_payments.store.tables import IS_OPEN
 from clock import FrozenClock
 from facts import a_capture, a_payment_fact
 from stored import (
@@ -329,3 +331,14 @@ async def test_a_clock_that_was_far_ahead_stops_no_inquiry_once_it_is_put_right(
     await claimed(store, rate=Rate(1.0, 1.0))
     clock.advance(1)
     assert len(await claimed(store, rate=Rate(1.0, 1.0))) == 1
+
+
+async def test_the_net_reads_open_payments_by_their_index(postgres_url: str) -> None:
+    engine = create_async_engine(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.connect() as connection:
+        await connection.execute(text("SET enable_seqscan = off"))
+        plan = await connection.execute(
+            text("EXPLAIN SELECT * FROM payments WHERE " + IS_OPEN.text)
+        )
+        assert "ix_payments_open" in "\n".join(row[0] for row in plan)
+    await engine.dispose()

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, delete, exists, or_, select, tuple_, update
+from sqlalchemy import case, delete, exists, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Cadence, Phase, Priority, priority_of
-from antom_payments.payment import Payment, PaymentState
+from antom_payments.payment import Payment
 from antom_payments.store.batch import InquiryKind, OrphanState, WantedInquiry
 from antom_payments.store.rows import payment_from_row
-from antom_payments.store.tables import facts, inquiries, payments
+from antom_payments.store.tables import IS_OPEN, facts, inquiries, payments
 
 PaymentKey = tuple[str, str]
 
@@ -106,8 +106,7 @@ class Inquiries:
             inquiries.c.kind == InquiryKind.PAYMENT,
             inquiries.c.subject_id == payments.c.payment_request_id,
         )
-        wanted = or_(payments.c.state.in_(_OPEN), payments.c.inquiry_wanted)
-        rows = await connection.execute(select(payments).where(wanted, ~asked).limit(limit))
+        rows = await connection.execute(select(payments).where(IS_OPEN, ~asked).limit(limit))
         found = [payment_from_row(row) for row in rows.mappings()]
         begun = [
             self._begun(payment, phase, now)
@@ -128,14 +127,6 @@ class Inquiries:
             due=self.cadence.due(payment, phase, step=0, since=now, now=now),
             now=now,
         )
-
-
-_OPEN = (
-    PaymentState.CREATING,
-    PaymentState.AWAITING_BUYER,
-    PaymentState.PROCESSING,
-    PaymentState.AUTHORIZED,
-)
 
 
 def _row(wanted: WantedInquiry, phase: Phase, *, due: datetime, now: datetime) -> dict[str, Any]:

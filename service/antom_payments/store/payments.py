@@ -13,7 +13,7 @@ from antom_payments.cadence import Cadence
 from antom_payments.payment import Payment
 from antom_payments.session import Session
 from antom_payments.store.back_office import BackOffice
-from antom_payments.store.batch import Applied, AppliedOutcome, Member
+from antom_payments.store.batch import UNADOPTED, Applied, AppliedOutcome, Member, OrphanState
 from antom_payments.store.data_key import KeyRotation, refuse_foreign_key
 from antom_payments.store.database import Database
 from antom_payments.store.engines import PoolOptions
@@ -215,12 +215,15 @@ class PaymentStore:
             lambda connection: end_orphans(connection, merchant_account, payment_id, state)
         )
 
-    async def sweep_orphans(self, limit: int) -> list[Applied]:
+    async def sweep_orphans(
+        self, limit: int, *, states: Sequence[OrphanState] = UNADOPTED
+    ) -> list[Applied]:
         """Apply orphans whose payment is known by now again, oldest first; those that found theirs.
 
         A local net, at most ``limit`` in one transaction: call again while it returns as many.
+        Those that wait are few; what was ended as foreign may be many.
         """
-        found = await self._database.read(lambda connection: adoptable(connection, limit))
+        found = await self._database.read(lambda connection: adoptable(connection, limit, states))
         answers = await self.apply([Member(fact) for fact in found]) if found else []
         return [answer for answer in answers if answer.outcome is not AppliedOutcome.ORPHANED]
 

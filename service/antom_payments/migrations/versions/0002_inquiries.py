@@ -7,6 +7,9 @@ revision = "0002"
 down_revision = "0001"
 
 _TIME = sa.DateTime(timezone=True)
+_IS_OPEN = sa.text(
+    "(state IN ('CREATING', 'AWAITING_BUYER', 'PROCESSING', 'AUTHORIZED') OR inquiry_wanted)"
+)
 
 
 def upgrade() -> None:
@@ -53,9 +56,11 @@ def upgrade() -> None:
     # The last, in the order of whoever applies facts, who writes notifications before payments:
     # the other way round a live migration and they wait for each other.
     op.create_index(
-        "ix_payments_merchant_account_state_create_time",
+        "ix_payments_open",
         "payments",
-        ["merchant_account", "state", "create_time"],
+        ["merchant_account", "payment_request_id"],
+        postgresql_where=_IS_OPEN,
+        sqlite_where=_IS_OPEN,
     )
 
 
