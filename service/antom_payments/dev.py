@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -26,6 +27,8 @@ from antom_payments.keygen import write_data_key, write_key_pair
 from antom_payments.settings import PREFIX
 
 CLIENT_ID = "SANDBOX_5X00000000000000"
+_UNNAMED = range(20_000, 32_000)
+"""Ports for 0. Linux gives them to nobody else between our choice and the process' start."""
 _START_SECONDS = 120.0
 """Longest start of a process: the first one after an installation compiles every module."""
 _STOP_SECONDS = 15.0
@@ -242,18 +245,19 @@ async def _answers(url: str) -> bool:
 
 
 def _free_port(port: int, held: contextlib.ExitStack) -> int:
-    probe = held.enter_context(socket.socket())
-    if port:
-        # As the servers do: connections of the last run may still linger.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        probe.bind(("127.0.0.1", port))
-    except OSError as error:
-        raise ConfigurationError(
-            f"port {port}",
-            "is taken by another program; choose another one, or 0 for a free one (see --help)",
-        ) from error
-    return int(probe.getsockname()[1])
+    for candidate in [port] if port else random.sample(_UNNAMED, len(_UNNAMED)):
+        probe = held.enter_context(socket.socket())
+        if port:
+            # As the servers do: connections of the last run may still linger.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", candidate))
+            return candidate
+        probe.close()
+    raise ConfigurationError(
+        f"port {port}",
+        "is taken by another program; choose another one, or 0 for a free one (see --help)",
+    )
 
 
 async def run_dev(folder: Path, ports: LocalPorts, *, say: Callable[[str], None]) -> int:

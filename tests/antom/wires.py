@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import ssl
 import struct
@@ -18,6 +19,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+NAMED_PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to whoever names none."""
 
 
 @dataclass
@@ -125,10 +129,12 @@ async def serving(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
+    """A port that nobody listens on, and that other tests' servers are not given meanwhile."""
+    for port in random.sample(NAMED_PORTS, len(NAMED_PORTS)):
+        with socket.socket() as unused, contextlib.suppress(OSError):
+            unused.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request:

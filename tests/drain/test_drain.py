@@ -11,7 +11,6 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from antom_payments.app import grpc_options
 from antom_payments.client import PLAINTEXT, Payments, connect
 from antom_payments.settings import Settings
-from antom_payments.store import DataCipher, new_data_key, open_store
+from antom_payments.storage import payment_store, wall_clock
 from drain.callers import Load, Subscriber, endings
 from drain.replicas import Replica, running
 from processes import as_environment
@@ -76,10 +75,8 @@ async def all_have(subscribers: list[Subscriber], count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def events_in(database_url: str) -> list[str]:
-    async with open_store(
-        database_url, cipher=DataCipher(new_data_key()), now=lambda: datetime.now(UTC)
-    ) as store:
+async def events_in(chosen: Settings) -> list[str]:
+    async with payment_store(chosen, wall_clock) as store:
         return [event.event_id for event in await whole_log(store)]
 
 
@@ -127,7 +124,7 @@ async def test_restarts_fail_no_call_and_lose_no_event(
         async with load.running(CALLS_PER_SECOND):
             await all_have(subscribers, 1)
             restarts = await restart(replicas, restarts_of_a_run, subscribers)
-        log = await events_in(postgres_url)
+        log = await events_in(chosen)
         await all_have(subscribers, len(log))
         told = figures(load, subscribers, restarts, log)
         sys.stdout.write(told)
