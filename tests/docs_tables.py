@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from antom_fields import fields_rows
 from antom_payments.payment import STEPS, EventType, PaymentState
 from antom_payments.settings import Settings, variable
 
@@ -40,8 +41,14 @@ def steps_table() -> str:
     return _table(("news", *(f"in `{state}`" for state in states)), rows)
 
 
+def fields_table() -> str:
+    """Each field of Antom's createPaymentSession, and ours, or why there is none."""
+    return _table(("Antom's field", "antom-api", "ours"), fields_rows())
+
+
 TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     ROOT / "README.md": {"settings": settings_table},
+    ROOT / "docs" / "fields.md": {"fields": fields_table},
     ROOT / "docs" / "states.md": {"steps": steps_table},
 }
 """Which file holds which tables."""

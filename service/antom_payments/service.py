@@ -214,7 +214,7 @@ class PaymentService:
         except InvalidRequest:
             if not await self._is_known(merchant.merchant_account, request.payment_request_id):
                 raise
-            repeated = replace(request, payment_session_expiry_time=None)
+            repeated = replace(request, payment_session_expiry_time=None, payment_expiry_time=None)
             return session_body(repeated, policy=merchant.policy, now=now)
 
     async def _is_known(self, merchant_account: str, payment_request_id: str) -> bool:
@@ -342,10 +342,9 @@ def _intent(request: SessionRequest, merchant_account: str, now: datetime) -> Pa
         payment_request_id=request.payment_request_id,
         amount=request.payment_amount,
         reference_order_id=request.order.reference_order_id,
-        payment_method_type=request.payment_method.payment_method_type,
+        payment_method_type=request.payment_method_type,
         capture_mode=request.capture_mode,
-        # Never because the method is called CARD: only what the request said (design 7).
-        capture_expected=bool(request.is_authorization),
+        capture_expected=request.capture_expected,
         create_time=now,
         update_time=now,
         metadata=dict(request.metadata),

@@ -13,7 +13,7 @@ import grpc
 
 from antom_payments.errors import DeadlineExceeded
 from antom_payments.event_stream import EventStream, Subscription
-from antom_payments.grpc_api import convert, requests, tracing
+from antom_payments.grpc_api import convert, requests, session_requests, tracing
 from antom_payments.grpc_api.errors import answered
 from antom_payments.grpc_api.stream import Delivery, OpenStreams, StreamOptions
 from antom_payments.payment_event import EventFilter
@@ -63,7 +63,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         self, request: pb.CreateSessionRequest, context: Context
     ) -> pb.CreateSessionResponse:
         """Create a payment and its session; see the contract."""
-        asked = requests.session_request(request)
+        asked = session_requests.session_request(request)
         async with self._time_for(context) as budget_seconds:
             answer = await self._service.create_session(
                 EVERYONE, asked, budget_seconds=budget_seconds
