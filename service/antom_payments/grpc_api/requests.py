@@ -6,12 +6,14 @@ Antom's messages are made (`antom.messages`), once.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from antom_payments.event_stream import AfterCursor, Earliest, Latest, Start
-from antom_payments.grpc_api.convert import EVENT_TYPES
+from antom_payments.grpc_api.convert import EVENT_TYPES, SDK_EVENT_CODES
 from antom_payments.grpc_api.faults import Faults
 from antom_payments.payment import EventType
+from antom_payments.sdk_event import SdkEvent
 from antom_payments.service import PaymentKey
 from antom_payments.v1 import payment_service_pb2
 
@@ -21,6 +23,9 @@ MAX_CURSOR = 512
 """Characters of a cursor. Ours have 46; later versions may need more."""
 
 _EVENT_TYPES = {number: kind for kind, number in EVENT_TYPES.items()}
+_SDK_EVENT_CODES = {number: code for code, number in SDK_EVENT_CODES.items()}
+# Of the buyer's device: nothing but a code may get into events by it.
+_RESULT_CODE = re.compile(r"[A-Z0-9_]{0,64}")
 _READ_MODES = {
     payment_service_pb2.READ_MODE_UNSPECIFIED: False,
     payment_service_pb2.READ_MODE_STORED: False,
@@ -62,6 +67,24 @@ def payment_key(request: payment_service_pb2.GetPaymentRequest) -> PaymentKey:
 def wants_fresh(request: payment_service_pb2.GetPaymentRequest) -> bool:
     """Whether Antom is to be asked first; after `payment_key` has checked the request."""
     return _READ_MODES[request.read_mode]
+
+
+def sdk_event(
+    request: payment_service_pb2.ReportSdkEventRequest,
+) -> tuple[PaymentKey, SdkEvent]:
+    """What ReportSdkEvent is told, and of which payment; raises InvalidRequest."""
+    faults = Faults()
+    faults.check_merchant("merchant_account", request.merchant_account)
+    faults.check_id("payment_request_id", request.payment_request_id)
+    code = _SDK_EVENT_CODES.get(request.event_code)
+    if code is None:
+        faults.add("event_code", "unspecified and unknown values are refused")
+    if not _RESULT_CODE.fullmatch(request.payment_result_code):
+        faults.add("payment_result_code", "must be at most 64 of A to Z, 0 to 9 and underscore")
+    faults.conclude()
+    assert code is not None  # noqa: S101 - `conclude` raised otherwise
+    key = PaymentKey(request.merchant_account, request.payment_request_id)
+    return key, SdkEvent(code, request.payment_result_code)
 
 
 def stream_request(request: payment_service_pb2.StreamPaymentEventsRequest) -> StreamRequest:

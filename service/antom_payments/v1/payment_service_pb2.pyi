@@ -6,6 +6,7 @@ isort:skip_file
 from antom_payments.v1 import order_pb2 as _order_pb2
 from antom_payments.v1 import payment_event_pb2 as _payment_event_pb2
 from antom_payments.v1 import payment_pb2 as _payment_pb2
+from antom_payments.v1 import sdk_event_pb2 as _sdk_event_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -443,7 +444,9 @@ class StreamPaymentEventsRequest(_message.Message):
     after_cursor: _builtins.str
     """After this cursor, from any earlier response of this service."""
     final_states_only: _builtins.bool
-    """Only events after which the payment is SUCCEEDED, FAILED, CANCELLED or EXPIRED."""
+    """Only events after which the payment is SUCCEEDED, FAILED, CANCELLED or EXPIRED; no hints of
+    front ends.
+    """
     @_builtins.property
     def earliest(self) -> Global___StreamPaymentEventsRequest.Earliest:
         """With the oldest event kept."""
@@ -571,3 +574,71 @@ class StreamPaymentEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_marker) -> _WhichOneofReturnType_marker | None: ...
 
 Global___StreamPaymentEventsResponse: _TypeAlias = StreamPaymentEventsResponse  # noqa: Y015
+
+@_typing.final
+class ReportSdkEventRequest(_message.Message):
+    """Passes on an event of Antom's client SDK."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERCHANT_ACCOUNT_FIELD_NUMBER: _builtins.int
+    PAYMENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EVENT_CODE_FIELD_NUMBER: _builtins.int
+    PAYMENT_RESULT_CODE_FIELD_NUMBER: _builtins.int
+    merchant_account: _builtins.str
+    """Merchant of the payment. Empty means the only one configured."""
+    payment_request_id: _builtins.str
+    """The merchant's id of the payment. Required; 1 to 64 visible ASCII characters. Take it from your
+    own session with the buyer, never from the front end: a report is only as good as that.
+    """
+    event_code: _sdk_event_pb2.SdkEventCode.ValueType
+    """The event's code. Required; unspecified and unknown ones are refused."""
+    payment_result_code: _builtins.str
+    """`paymentResultCode` of the event, if it has one: at most 64 of A to Z, 0 to 9 and underscore."""
+    def __init__(
+        self,
+        *,
+        merchant_account: _builtins.str = ...,
+        payment_request_id: _builtins.str = ...,
+        event_code: _sdk_event_pb2.SdkEventCode.ValueType = ...,
+        payment_result_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_code", b"event_code", "merchant_account", b"merchant_account", "payment_request_id", b"payment_request_id", "payment_result_code", b"payment_result_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportSdkEventRequest: _TypeAlias = ReportSdkEventRequest  # noqa: Y015
+
+@_typing.final
+class ReportSdkEventResponse(_message.Message):
+    """Answers ReportSdkEvent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    next_step: _sdk_event_pb2.SdkNextStep.ValueType
+    """What the front end does next."""
+    cursor: _builtins.str
+    """Resume point directly after the payment's newest event: stream from here to wait for the result."""
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """The payment as stored; its state decides, not the report."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+        next_step: _sdk_event_pb2.SdkNextStep.ValueType = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "next_step", b"next_step", "payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportSdkEventResponse: _TypeAlias = ReportSdkEventResponse  # noqa: Y015
