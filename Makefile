@@ -37,9 +37,11 @@ setup: $(READY) ## Set up the virtual environment
 demo: $(READY) ## Take one card payment from session to captured, on a local Antom
 	@$(BIN)/antom-payments demo
 
+# Workers show nothing of what a test prints, and have no terminal for a debugger.
+WORKERS ?= $(if $(filter -s --capture=no --pdb --trace,$(PYTEST_ARGS)),0,2)
 .PHONY: test
 test: $(READY) ## Run every test, on SQLite and on a real PostgreSQL
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: docs
 docs: $(READY) ## Rewrite the tables in README.md and docs/ that are made from code

@@ -1,21 +1,31 @@
-"""Fixtures of all tests: databases of both kinds, a clock that stands still, the golden keys."""
+"""Fixtures of all tests: databases of both kinds, a clock that stands still, the golden keys.
+
+With pytest-xdist the first process only hands out tests, and each worker starts a PostgreSQL of its
+own; the first process chooses which kind for all, and says at the end what each of them used.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import hypothesis
 import pytest
 
 from antom_payments.store import DataCipher, PaymentStore, new_data_key, open_store
 from clock import FrozenClock
-from databases import POSTGRES, SQLITE, Databases
+from databases import NOT_ASKED_FOR, POSTGRES, SQLITE, Databases
 from keys import KeyPair, golden_pair
 from postgres_server import Choice, choose
 
 CHOICE, DATABASES = pytest.StashKey[Choice](), pytest.StashKey[Databases]()
+WORKERS_USED = pytest.StashKey[set[str]]()
 BOTH = [SQLITE, pytest.param(POSTGRES, marks=pytest.mark.postgres)]
+
+# Addresses and the order of sets differ between processes, and workers must agree on names.
+OF_THIS_PROCESS = re.compile(r" at 0x[0-9a-f]+>|set\(")
 
 # Same examples in every run: a red run can be repeated. Explore with --hypothesis-seed.
 hypothesis.settings.register_profile("run", deadline=None, derandomize=True, print_blob=True)
@@ -33,7 +43,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("collectonly"):
-        config.stash[CHOICE] = choose(os.environ)
+        told = getattr(config, "workerinput", {}).get("postgresql")
+        config.stash[CHOICE] = Choice(told) if told else choose(os.environ)
+        config.stash[WORKERS_USED] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker what was chosen."""
+    node.workerinput["postgresql"] = str(node.config.stash[CHOICE])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the first process what this worker used."""
+    config = session.config
+    if hasattr(config, "workeroutput") and DATABASES in config.stash:
+        config.workeroutput["postgresql"] = config.stash[DATABASES].how
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Note what a worker used; one that crashed tells nothing, and has failed the run."""
+    told = getattr(node, "workeroutput", {}).get("postgresql")
+    node.config.stash[WORKERS_USED] |= {told} - {None}
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -43,14 +75,21 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    used = config.stash.get(WORKERS_USED, set())
     if DATABASES in config.stash:
-        how = config.stash[DATABASES].how
-        terminalreporter.write_line(f"PostgreSQL of this run: {how}")
+        used = {config.stash[DATABASES].how}
+    if how := used - {NOT_ASKED_FOR} or used:
+        terminalreporter.write_line(f"PostgreSQL of this run: {' | '.join(sorted(how))}")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "postgres_url" in getattr(item, "fixturenames", ()):
+        if OF_THIS_PROCESS.search(item.nodeid):
+            raise pytest.UsageError(f"another process would name it differently: {item.nodeid}")
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group("slow"))
+        if {"postgres_url", "empty_postgres_url"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
 
 
@@ -97,15 +136,28 @@ async def postgres_url(databases: Databases) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def empty_postgres_url(databases: Databases) -> AsyncIterator[str]:
+    """A new PostgreSQL database without our schema."""
+    async with databases.fresh(POSTGRES, migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
 def clock() -> FrozenClock:
     """A clock that stands still; pass `clock.now`."""
     return FrozenClock()
 
 
 @pytest.fixture(scope="session")
-def cipher() -> DataCipher:
+def data_key() -> str:
+    """The text of a key file of this run, for other processes on the same database."""
+    return new_data_key()
+
+
+@pytest.fixture(scope="session")
+def cipher(data_key: str) -> DataCipher:
     """Encrypts personal data, with a key of this run."""
-    return DataCipher(new_data_key())
+    return DataCipher(data_key)
 
 
 @pytest.fixture

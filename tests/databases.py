@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ from antom_payments.store import migrate
 from postgres_server import Choice, PostgresServer, PostgresUnavailable
 
 SQLITE, POSTGRES = "sqlite", "postgres"
+NOT_ASKED_FOR = "not asked for"
 
 
 class Databases:
@@ -25,7 +26,9 @@ class Databases:
         self._environ = environ
         self._folder = folder
         self._server: PostgresServer | PostgresUnavailable | None = None
-        self._names = (f"antom_payments_test_{os.getpid()}_{n}" for n in range(1_000_000))
+        # A given server may serve other runs, and the other workers of this one.
+        self.prefix = f"antom_payments_test_{secrets.token_hex(6)}_"
+        self._names = (f"{self.prefix}{n}" for n in range(1_000_000))
         self._template: str | None = None
 
     @property
@@ -33,7 +36,7 @@ class Databases:
         """Which PostgreSQL the run used, in words."""
         match self._server:
             case None:
-                return "not asked for"
+                return NOT_ASKED_FOR
             case PostgresServer() as server:
                 return server.how
             case unavailable:

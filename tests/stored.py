@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from antom_payments.fact import Fact, Outcome
 from antom_payments.payment import Payment, PaymentState
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.session import Session
-from antom_payments.store import Member, PaymentStore, SessionClaim
+from antom_payments.store import Kind, Member, PaymentStore, SessionClaim
 from antom_payments.store.rows import payment_from_row
-from antom_payments.store.tables import payments
+from antom_payments.store.tables import events, payments
 from facts import NOW, a_notification, a_payment, a_payment_fact
 
 REQUEST = b'{"order": {"buyer": {"buyerEmail": "ada@example.com"}}}'
@@ -75,14 +76,14 @@ def notified(fact: Fact, body: bytes | None = None) -> Member:
 
 async def whole_log(store: PaymentStore) -> list[PaymentEvent]:
     """Every event, read page by page as a stream reads them."""
-    events: list[PaymentEvent] = []
+    found: list[PaymentEvent] = []
     after = 0
     while True:
         page = await store.log.page(after)
-        events += page.events
+        found += page.events
         after = page.through
         if after >= page.head:
-            return events
+            return found
 
 
 async def rows(store: PaymentStore, query: str, **values: Any) -> list[Any]:
@@ -97,12 +98,37 @@ async def execute(store: PaymentStore, statement: str, **values: Any) -> None:
         await connection.execute(text(statement), values)
 
 
-def told_kinds(events: list[PaymentEvent]) -> list[tuple[str, str]]:
+def told_kinds(log: list[PaymentEvent]) -> list[tuple[str, str]]:
     """Which news of which payment, without order."""
-    return sorted((event.payment.payment_request_id, event.type.value) for event in events)
+    return sorted((event.payment.payment_request_id, event.type.value) for event in log)
 
 
 async def the_payment(store: PaymentStore) -> Payment:
     payment = await store.payment("default", payment_request_id="order-1-attempt-1")
     assert payment is not None
     return payment
+
+
+async def pruned(store: PaymentStore) -> Counter[Kind]:
+    """Prune now; how many rows of each kind it was."""
+    removed: Counter[Kind] = Counter()
+    async for kind, count in store.retention.prune():
+        removed[kind] += count
+    return removed
+
+
+async def erased(store: PaymentStore) -> int:
+    """Prune now; of how many payments private data was erased."""
+    return (await pruned(store))[Kind.PRIVATE_DATA]
+
+
+async def aged(store: PaymentStore, days: float, *, through: int) -> None:
+    """Let the log up to ``through`` be so many days older."""
+    query = select(events.c.sequence, events.c.append_time).where(events.c.sequence <= through)
+    async with store._database.writer.begin() as connection:
+        for sequence, time in (await connection.execute(query)).all():
+            await connection.execute(
+                update(events)
+                .where(events.c.sequence == sequence)
+                .values(append_time=time - timedelta(days=days))
+            )

@@ -18,12 +18,15 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from antom_payments.app import grpc_options, grpc_server, notification_receiver
 from antom_payments.client import CallFailed, NotFound, terminal
 from antom_payments.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
-from antom_payments.keygen import write_key_pair
+from antom_payments.keygen import write_data_key, write_key_pair
 from antom_payments.settings import PREFIX, Settings, variable
+from antom_payments.storage import payment_store, wall_clock
 from antom_payments.store import migrate
+from clock import FrozenClock
 from databases import Databases
 from keys import golden_pair
 from scripted_antom import SESSION, Held, scripted_antom, session
+from stored import confirmed, rows
 from whole import CLIENT_ID, PATH, Shop, caller, key_files, settings, shop_on, trust_one_authority
 
 WISH = terminal.SessionWish(
@@ -132,6 +135,43 @@ async def test_a_file_without_the_right_key_is_named_and_never_quoted(
     refusal = await refusal_of(process, tmp_path, **{setting: str(tmp_path / "wrong")})
     assert refusal.setting == variable(setting)
     assert not text.strip() or text.strip() not in str(refusal)
+
+
+@pytest.mark.parametrize("process", ["server", "sidecar"])
+async def test_a_data_key_that_does_not_open_what_is_stored_is_refused_at_start(
+    tmp_path: Path, process: str
+) -> None:
+    chosen = settings(tmp_path)
+    async with notification_receiver(chosen) as (_, port):
+        assert await notified(chosen, f"http://127.0.0.1:{port}{PATH}") == 200
+    other = write_data_key(tmp_path)
+    refusal = await refusal_of(process, tmp_path, data_key_file=str(other))
+    assert refusal.setting == PREFIX + "DATA_KEY_FILE"
+    assert "no key of the file opens it" in refusal.expected
+
+
+async def test_the_windows_of_retention_are_what_the_settings_say(tmp_path: Path) -> None:
+    chosen = settings(
+        tmp_path,
+        event_retention_days=3,
+        notification_retention_days=5,
+        private_data_window_seconds=1200,
+    )
+    async with payment_store(chosen, wall_clock) as store:
+        windows = store.retention._windows
+        assert (windows.events, windows.notifications) == (timedelta(days=3), timedelta(days=5))
+        assert store._sessions._private_data_window == timedelta(seconds=1200)
+
+
+async def test_a_server_erases_what_is_over_when_it_starts(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    async with payment_store(chosen, FrozenClock().now) as store:
+        await confirmed(store)
+        assert await rows(store, "SELECT 1 FROM private_data") == [(1,)]
+    async with grpc_server(chosen), payment_store(chosen, wall_clock) as store:
+        async with asyncio.timeout(20):
+            while await rows(store, "SELECT 1 FROM private_data"):
+                pass
 
 
 async def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:

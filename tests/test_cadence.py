@@ -68,6 +68,12 @@ def test_what_antom_did_not_settle_in_time_is_asked_about_every_five_minutes() -
     ]
 
 
+def test_what_antom_never_settles_is_asked_about_by_the_hour_a_day_later() -> None:
+    late = LAPSE + timedelta(days=1, minutes=1)
+    due = CADENCE.due(awaited(), Phase.WAITING, step=300, since=NOW, now=late)
+    assert due == late + timedelta(hours=1)
+
+
 def test_evidence_is_followed_at_antoms_pace_with_backoff() -> None:
     payment = awaited(state=PaymentState.PROCESSING)
     assert CADENCE.phase(payment, NOW) is Phase.PRESSING

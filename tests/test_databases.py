@@ -71,12 +71,12 @@ async def test_a_given_server_is_used_and_left_as_it_was(
 ) -> None:
     theirs = _url(databases.server())
     ours = Databases(Choice.GIVEN, {"TEST_DATABASE_URL": theirs}, tmp_path)
-    everything = "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database"
-    before = await _answer(theirs, everything)
+    made = f"SELECT count(*) FROM pg_database WHERE starts_with(datname, '{ours.prefix}')"
     async with ours.fresh(POSTGRES) as url:
         assert await _answer(url, "SELECT count(*) FROM events") == "0"
+        assert await _answer(theirs, made) == "2", "a template and its copy"
     await ours.stop()
-    assert await _answer(theirs, everything) == before
+    assert await _answer(theirs, made) == "0"
     assert ours.how.startswith("TEST_DATABASE_URL")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from antom_payments.antom.signing import Signer, Verifier, load_private_key, load_public_key
-from antom_payments.errors import ConfigurationError
-from antom_payments.keygen import write_data_key, write_key_pair
+from antom_payments.errors import ConfigurationError, StoreUnavailable
+from antom_payments.keygen import add_data_key, write_data_key, write_key_pair
 from antom_payments.store import DataCipher
 
 
@@ -78,3 +79,63 @@ def test_a_pair_is_never_overwritten_nor_mixed_with_an_old_half(tmp_path: Path, 
     assert refusal.value.setting == str(old)
     assert old.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [old]
+
+
+# A key more
+
+
+def test_a_data_key_is_added_before_the_others_which_go_on_decrypting(tmp_path: Path) -> None:
+    file = write_data_key(tmp_path)
+    old = file.read_text()
+    token = DataCipher(old).encrypt(b"secret")
+    assert add_data_key(file) == 2
+    text = file.read_text()
+    assert text.endswith(old)
+    cipher = DataCipher(text)
+    assert cipher.decrypt(token) == b"secret"
+    with pytest.raises(StoreUnavailable):
+        DataCipher(old).decrypt(cipher.encrypt(b"more"))
+    assert add_data_key(file) == 3
+    assert file.read_text().endswith(text)
+    assert [path.name for path in tmp_path.iterdir()] == ["data_key.txt"]
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_only_the_owner_reads_a_file_with_an_added_key(tmp_path: Path) -> None:
+    file = write_data_key(tmp_path)
+    file.chmod(0o644)
+    add_data_key(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_key_is_added_to_what_a_link_names(tmp_path: Path) -> None:
+    file = write_data_key(tmp_path / "real")
+    link = tmp_path / "link.txt"
+    link.symlink_to(file)
+    assert add_data_key(link) == 2
+    assert link.is_symlink()
+    assert len(file.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", [None, "", "precious", "a\n\xff"])
+def test_a_file_without_keys_gets_none_added_and_stays(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "data_key.txt"
+    if text is not None:
+        file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigurationError):
+        add_data_key(file)
+    assert (file.read_bytes().decode("latin-1") if file.exists() else None) == text
+    assert len(list(tmp_path.iterdir())) == (0 if text is None else 1)
+
+
+def test_a_folder_that_is_missing_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="expected a readable key file"):
+        add_data_key(tmp_path / "nowhere" / "data_key.txt")
+
+
+def test_commands_that_add_at_once_lose_no_key(tmp_path: Path) -> None:
+    file = write_data_key(tmp_path)
+    with ThreadPoolExecutor() as many:
+        counts = sorted(many.map(lambda _: add_data_key(file), range(8)))
+    assert counts == list(range(2, 10))
+    assert len(set(file.read_text().splitlines())) == 9

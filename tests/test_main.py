@@ -21,10 +21,14 @@ from antom_payments import __main__ as command_line
 from antom_payments.antom.signing import load_private_key
 from antom_payments.client import Earliest
 from antom_payments.emulator import Step
-from antom_payments.keygen import write_key_pair
+from antom_payments.keygen import write_data_key, write_key_pair
 from antom_payments.settings import PREFIX, Settings, variable
+from antom_payments.storage import payment_store
+from antom_payments.store import new_data_key
+from clock import FrozenClock
 from keys import golden_pair
 from processes import Typed, as_environment, run, running, typing
+from stored import confirmed
 from whole import CLIENT_ID, Shop, settings, shop_on
 
 COMMANDS = {
@@ -32,6 +36,7 @@ COMMANDS = {
     *("create-session", "get-payment", "watch"),
     *("quarantine list", "quarantine show", "quarantine replay", "quarantine discard"),
     *("orphans list", "erase", "inquire", "reinquire", "audit list"),
+    *("prune", "add-data-key", "rotate-data-key"),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -296,6 +301,56 @@ def test_migrate_can_be_repeated(
     assert first.code == 0
     assert first.out.startswith("The schema is at revision ")
     assert typed("migrate") == first
+
+
+def test_a_data_key_is_rotated_and_what_is_over_is_pruned_by_commands(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in as_environment(settings(tmp_path)).items():
+        monkeypatch.setenv(variable(name), str(value))
+    file = tmp_path / "data_key_file"
+    empty = "Removed 0 events.\nRemoved 0 raw notifications.\nRemoved 0 payments' private data.\n"
+    assert typed("prune").out == f"{empty}The log is empty.\n"
+    asyncio.run(_keep_a_session(tmp_path))
+
+    would = typed("prune", "--dry-run")
+    assert would.out.startswith("Would remove 0 events.\n")
+    assert "Would remove 1 payments' private data.\n" in would.out
+    assert "The log begins with event 1, of 2" in would.out
+    old = file.read_text()
+    added = typed("add-data-key")
+    assert added.code == 0
+    assert f"{file}\n  holds 2 keys now" in added.out
+    assert not any(key in added.out for key in file.read_text().split())
+    asked = typed("rotate-data-key", "--check")
+    assert asked.code == 1
+    assert "1 of 1 rows still need an older key" in asked.out
+    done = typed("rotate-data-key")
+    assert done.code == 0
+    assert "Re-encrypted 1 of 1 rows with the newest key." in done.out
+    assert "remove the older lines from the key file" in done.out
+    file.write_text(old)
+    foreign = typed("rotate-data-key", "--check")
+    assert foreign.code == 2
+    assert f"{PREFIX}DATA_KEY_FILE: expected the key" in foreign.err
+    file.write_text(new_data_key() + "\n" + old)
+    assert typed("prune").code == 2
+
+
+async def _keep_a_session(folder: Path) -> None:
+    """A session of long ago, as a server would have stored it."""
+    chosen = settings(folder)
+    async with payment_store(chosen, FrozenClock().now) as store:
+        await confirmed(store)
+
+
+def test_a_key_is_added_to_the_file_that_is_named(typed: Typed, tmp_path: Path) -> None:
+    file = write_data_key(tmp_path)
+    assert typed("add-data-key", str(file)).code == 0
+    assert len(file.read_text().splitlines()) == 2
+    unset = typed("add-data-key")
+    assert unset.code == 2
+    assert f"{PREFIX}DATA_KEY_FILE: expected the path of a file" in unset.err
 
 
 # Calls to a real server

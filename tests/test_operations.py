@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from antom_payments.app import grpc_server, store_of
+from antom_payments.app import grpc_server
 from antom_payments.emulator import BuyerAction, Step
 from antom_payments.fact import OUTSIDE_WINDOW, FactKind, Notification
 from antom_payments.operations import LONGEST_WHY
 from antom_payments.payment import PaymentState, Source
 from antom_payments.settings import PREFIX, Settings
+from antom_payments.storage import payment_store, wall_clock
 from antom_payments.store import Member, OrphanState, PaymentStore
 from databases import SQLITE
 from facts import a_capture, a_notification, a_payment_fact
@@ -44,7 +45,7 @@ def chosen(tmp_path: Path, database_url: str) -> Settings:
 @pytest.fixture
 async def shop(chosen: Settings) -> AsyncIterator[PaymentStore]:
     """The store that the commands work on."""
-    async with store_of(chosen, lambda: datetime.now(UTC), listens=False) as store:
+    async with payment_store(chosen, wall_clock) as store:
         yield store
 
 
@@ -121,7 +122,7 @@ async def test_a_quarantined_notification_from_its_list_to_its_event(
         ("quarantine replay", one),
         ("quarantine list", ""),
     ]
-    records = await shop.audit(None, 10)
+    records = await shop.back_office.audit(None, 10)
     assert [record.detail["body"] for record in records[2:5]] == [False, False, True]
     assert records[5].actor == "ada"
     assert records[0].actor == pwd.getpwuid(os.getuid()).pw_name
@@ -140,7 +141,7 @@ async def test_everything_is_replayed_at_once_and_counted(shop: PaymentStore, ty
     assert done.code == 0
     assert json.loads(done.out)["counts"] == {"DUPLICATE": 1, "QUARANTINED": 1}
     assert len(await whole_log(shop)) == 2
-    [left] = await shop.quarantined("", 10, actor="ada")
+    [left] = await shop.back_office.quarantined("", 10, actor="ada")
     assert left.reason == "not_json"
     none = await types("quarantine", "replay", "--all", "--reason", "another")
     assert (none.code, none.out.splitlines()[-1]) == (0, "replayed: nothing was quarantined")
@@ -156,7 +157,7 @@ async def test_late_news_is_held_back_unless_the_operator_takes_it_on_himself(
     assert held.code == 1
     assert "HELD_BACK" in held.out
     assert "`inquire` its payment" in held.err
-    [stored] = await shop.quarantined(OUTSIDE_WINDOW, 10, actor="ada")
+    [stored] = await shop.back_office.quarantined(OUTSIDE_WINDOW, 10, actor="ada")
     assert (stored.fact_kind, stored.fact_outcome) == ("PAYMENT", "SUCCEEDED")
     assert len(await whole_log(shop)) == 1
     everything = await types("quarantine", "replay", "--all")
@@ -173,7 +174,7 @@ async def test_late_news_that_is_understood_by_now_is_released_by_an_inquiry(
     await seed_payment(shop, datetime.now(UTC))
     late = await set_aside(shop, came(ago=timedelta(hours=26)))
     await types("quarantine", "replay", late)
-    [stored] = await shop.quarantined("", 10, actor="ada")
+    [stored] = await shop.back_office.quarantined("", 10, actor="ada")
     told = a_payment_fact(
         payment_id=stored.payment_id,
         fact_id=stored.fact_id,
@@ -194,12 +195,12 @@ async def test_what_is_discarded_says_why_and_nothing_that_must_not_be_kept(
         assert (refused.code, refused.out) == (1, "")
         assert refused.err.startswith("error: the reason ")
         assert not why.strip() or why not in refused.err
-    assert await shop.audit(None, 10) == []
+    assert await shop.back_office.audit(None, 10) == []
     done = await types("quarantine", "discard", one, "--why", " settled by hand, see CASE-7 ")
     assert (done.code, done.out) == (0, f"discarded {one}\n")
     again = await types("quarantine", "discard", one, "--why", "again")
     assert (again.code, again.err) == (1, f"error: {one} is DISCARDED, not QUARANTINED\n")
-    [record] = await shop.audit(None, 10)
+    [record] = await shop.back_office.audit(None, 10)
     assert record.detail == {
         "why": "settled by hand, see CASE-7",
         "reason": "unsupported_type:NEWS",
@@ -222,7 +223,7 @@ async def test_what_is_not_there_is_told_with_exit_code_1(shop: PaymentStore, ty
     assert (inquired.code, inquired.err) == (1, "error: there is no such payment\n")
     stranger = await types("inquire", PAYMENT, "--merchant-account", "music")
     assert (stranger.code, stranger.err) == (1, "error: there is no merchant account 'music'\n")
-    assert await shop.audit(None, 10) == []
+    assert await shop.back_office.audit(None, 10) == []
 
 
 async def test_a_payment_is_erased_and_its_bodies_can_no_longer_be_seen(
@@ -324,7 +325,7 @@ async def test_a_user_without_a_name_is_recorded_by_number(
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     await types("orphans", "list")
-    [record] = await shop.audit(None, 10)
+    [record] = await shop.back_office.audit(None, 10)
     assert record.actor.startswith("uid-")
 
 
@@ -335,7 +336,7 @@ async def test_an_inquiry_that_finds_nobody_is_in_the_audit_all_the_same(
     await seed_payment(shop, datetime.now(UTC))
     ended = await types("inquire", PAYMENT)
     assert (ended.code, ended.err) == (1, "error: Antom cannot be reached\n")
-    [record] = await shop.audit(None, 10)
+    [record] = await shop.back_office.audit(None, 10)
     assert (record.action, record.subject_id) == ("inquire", PAYMENT)
     assert record.detail == {"state": "AWAITING_BUYER", "version": 1}
 
@@ -372,7 +373,7 @@ async def test_processes_of_their_own_ask_antom_and_look_after_the_quarantine(
     assert (listed.code, json.loads(listed.out), listed.err) == (0, [], "")
     assert (missing.code, usage.code) == (1, 2)
     assert missing.err == "error: there is no notification nothing\n"
-    async with store_of(chosen, lambda: datetime.now(UTC), listens=False) as store:
-        records = await store.audit(None, 10)
+    async with payment_store(chosen, wall_clock) as store:
+        records = await store.back_office.audit(None, 10)
     assert sorted(record.action for record in records) == ["inquire", "inquire", "quarantine list"]
     assert "ada" in {record.actor for record in records}

@@ -72,11 +72,15 @@ def trust_one_authority(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def key_files(folder: Path) -> dict[str, Any]:
-    """Settings that name files with the golden keys, which are written to ``folder``."""
+    """Settings that name files with the golden keys, which are written to ``folder``.
+
+    A data key that is there already stays: something may be encrypted with it.
+    """
+    data_key = folder / "data_key_file"
     texts = {
         "merchant_private_key_file": golden_pair("merchant").private,
         "antom_public_key_files": golden_pair("antom").public,
-        "data_key_file": new_data_key(),
+        "data_key_file": data_key.read_text() if data_key.exists() else new_data_key(),
     }
     for name, text in texts.items():
         (folder / name).write_text(text)
@@ -247,12 +251,18 @@ async def local_antom(**options: Any) -> AsyncIterator[tuple[Emulator, str]]:
 
 @contextlib.asynccontextmanager
 async def shop_on(
-    database_url: str, folder: Path, *, one_clock: bool = False, **changes: Any
+    database_url: str,
+    folder: Path,
+    *,
+    one_clock: bool = False,
+    reconciles: bool = False,
+    **changes: Any,
 ) -> AsyncIterator[Shop]:
     """Server, sidecar and Antom while the block runs, and a caller.
 
     With ``one_clock`` server and sidecar have Antom's time, so that news after hours of it is not
-    from their future. The database keeps its own.
+    from their future. The database keeps its own. Unless it ``reconciles``, the server asks Antom
+    only when a caller wishes it, so that a test sees who told what.
     """
     async with contextlib.AsyncExitStack() as parts:
         antom, antom_url = await parts.enter_async_context(local_antom())
@@ -260,7 +270,8 @@ async def shop_on(
         clock: dict[str, Any] = {"now": antom.timeline.now} if one_clock else {}
         _, port = await parts.enter_async_context(notification_receiver(chosen, **clock))
         chosen = chosen.model_copy(update={"notify_url": f"http://127.0.0.1:{port}{PATH}"})
-        server = await parts.enter_async_context(grpc_server(chosen, **clock))
+        look = 0.02 if reconciles else 3600.0
+        server = await parts.enter_async_context(grpc_server(chosen, **clock, look_seconds=look))
         payments = await parts.enter_async_context(caller(server.port))
         yield Shop(payments, antom, chosen, server.port)
 

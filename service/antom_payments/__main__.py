@@ -22,7 +22,7 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
-from antom_payments import operator_commands
+from antom_payments import operator_commands, upkeep_commands
 from antom_payments.errors import ConfigurationError, PaymentsError, StoreUnavailable
 
 _out = Console(highlight=False)
@@ -35,6 +35,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+cli.add_typer(upkeep_commands.commands)
 
 Address = Annotated[str, typer.Option(help="host:port of the gRPC server.")]
 MerchantAccount = Annotated[

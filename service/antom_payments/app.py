@@ -11,7 +11,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -27,9 +27,8 @@ from antom_payments.antom.signing import (
     refuse_own_key,
 )
 from antom_payments.antom.wire import Budgets
-from antom_payments.cadence import Cadence
 from antom_payments.emulator import CaptureOrder, EmulatorFiles, server_config
-from antom_payments.errors import ConfigurationError, StoreUnavailable
+from antom_payments.errors import ConfigurationError
 from antom_payments.event_stream import EventStream
 from antom_payments.grpc_api.convert import encode
 from antom_payments.grpc_api.health import Health, HealthOptions
@@ -37,6 +36,7 @@ from antom_payments.grpc_api.limits import CallLimits
 from antom_payments.grpc_api.server import DrainOptions, GrpcOptions, GrpcServer
 from antom_payments.grpc_api.servicer import Deadlines
 from antom_payments.grpc_api.stream import StreamOptions
+from antom_payments.housekeeping import keep_house
 from antom_payments.notifications import (
     Counts,
     HttpLimits,
@@ -52,28 +52,32 @@ from antom_payments.service import Merchant, PaymentService
 from antom_payments.settings import (
     Settings,
     parse_address,
-    prepare_embedded_folder,
     secret_text,
     unknown_variables,
     variable,
 )
-from antom_payments.store import DataCipher, PaymentStore, PoolOptions, Rate, migrate, open_store
+from antom_payments.storage import payment_store, wall_clock
+from antom_payments.store import PaymentStore, Rate
 
 _STREAM_LIFE_SPREAD = 0.8
-_ERASE_SECONDS = 300.0
 _log = telemetry.logger(__name__)
 
 
 @contextlib.asynccontextmanager
 async def grpc_server(
-    settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = wall_clock,
+    look_seconds: float = 1.0,
 ) -> AsyncIterator[GrpcServer]:
     """The gRPC server, serving while the block runs; leaving it drains.
+
+    ``look_seconds`` is how often it looks for what Antom is to be asked about.
 
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
     async with contextlib.AsyncExitStack() as parts:
-        store = await parts.enter_async_context(store_of(settings, now, listens=True))
+        store = await parts.enter_async_context(payment_store(settings, now, listens=True))
         merchant = await parts.enter_async_context(merchant_of(settings, now))
         service = PaymentService(
             store,
@@ -92,6 +96,7 @@ async def grpc_server(
             options=ReconcileOptions(
                 rate=Rate.of(settings.inquiries_per_second),
                 adopt_foreign=settings.adopt_foreign,
+                look_seconds=look_seconds,
             ),
         )
         stream = EventStream(
@@ -101,7 +106,7 @@ async def grpc_server(
             page_reads=max(1, settings.database_pool_size // 2),
         )
         await parts.enter_async_context(_running(stream.run()))
-        await parts.enter_async_context(_running(_keep_erasing(store)))
+        await parts.enter_async_context(_running(keep_house(store.retention, now=now)))
         await parts.enter_async_context(_running(reconciler.run()))
         server = GrpcServer(
             service, stream, check=store.ping, options=grpc_options(settings), now=now
@@ -115,7 +120,7 @@ async def grpc_server(
 async def notification_receiver(
     settings: Settings,
     *,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    now: Callable[[], datetime] = wall_clock,
     stopping: asyncio.Event | None = None,
 ) -> AsyncIterator[tuple[NotificationApp, int]]:
     """The sidecar, serving while the block runs; its application and its port.
@@ -125,7 +130,7 @@ async def notification_receiver(
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
     async with contextlib.AsyncExitStack() as parts:
-        store = await parts.enter_async_context(store_of(settings, now, listens=False))
+        store = await parts.enter_async_context(payment_store(settings, now))
         counts = Counts(telemetry.meter)
         app = notification_app(
             PaymentService(store, {}, now=now),
@@ -234,28 +239,6 @@ def grpc_options(settings: Settings) -> GrpcOptions:
             grace_seconds=settings.drain_grace_seconds,
         ),
     )
-
-
-@contextlib.asynccontextmanager
-async def store_of(
-    settings: Settings, now: Callable[[], datetime], *, listens: bool
-) -> AsyncIterator[PaymentStore]:
-    """The store; an embedded database is made and migrated first."""
-    url = settings.database_url.get_secret_value()
-    cipher = DataCipher(secret_text(settings.data_key_file, "data_key_file"))
-    if url.startswith("sqlite"):
-        prepare_embedded_folder(settings)
-        await migrate(url)
-    pool = PoolOptions(
-        size=settings.database_pool_size,
-        timeout_seconds=settings.database_pool_timeout_seconds,
-        statement_cache_size=settings.database_statement_cache_size,
-    )
-    cadence = Cadence(closing=timedelta(seconds=settings.antom_closing_seconds))
-    async with open_store(
-        url, cipher=cipher, now=now, pool=pool, cadence=cadence, listens=listens
-    ) as store:
-        yield store
 
 
 @contextlib.asynccontextmanager
@@ -374,14 +357,6 @@ def _stop_if_broken(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         _log.error("background_work_ended", exc_info=task.exception())
         signal.raise_signal(signal.SIGTERM)
-
-
-async def _keep_erasing(store: PaymentStore) -> None:
-    """Erase private data whose time is over, at the start and every few minutes."""
-    while True:
-        with contextlib.suppress(StoreUnavailable):
-            await store.erase_expired()
-        await asyncio.sleep(_ERASE_SECONDS)
 
 
 @contextlib.contextmanager

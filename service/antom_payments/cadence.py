@@ -118,12 +118,14 @@ class Cadence:
     def _waiting(self, payment: Payment, since: datetime, now: datetime) -> datetime:
         """After 30 s, 1, 2 and 5 minutes; at the session's end; once Antom has closed the order.
 
-        Counted from the beginning, so that delays and jitter do not add up.
+        Counted from the beginning, so that delays and jitter do not add up. What Antom has not
+        settled a day later is looked at by the hour: such payments only become more.
         """
-        ends = [session_end(payment), expiry_due(payment, self.closing)]
-        ends = [time for time in ends if time > now]
+        lapse = expiry_due(payment, self.closing)
+        ends = [time for time in (session_end(payment), lapse) if time > now]
         if not ends:
-            return self._in(now, _LONGEST_PRESSING_SECONDS)
+            is_stale = now - lapse >= _STALE
+            return self._in(now, _HELD_SECONDS if is_stale else _LONGEST_PRESSING_SECONDS)
         steps = (since + timedelta(seconds=seconds) for seconds in accumulate(_WAITING_SECONDS))
         next_step = next((time for time in steps if time > now), None)
         if len(ends) == 1 or next_step is None:

@@ -6,6 +6,8 @@ many events others have. AES-SIV needs no nonce, so one place has one text.
 
     base64url( version byte | AES-SIV( phase byte | sequence, 8 bytes | fingerprint, 8 bytes ) )
 
+The fingerprint is that of an event beside the place, the witness: a log that was restored to an
+older point, and went on differently, has another event there. The phase says which one it is.
 The version byte and the log's id are associated data: a cursor of another log does not open.
 """
 
@@ -16,6 +18,7 @@ import binascii
 import hashlib
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -23,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from antom_payments.errors import CursorInvalid
 
 UNKNOWN_FINGERPRINT = bytes(8)
-"""Before the first event, and before the oldest one kept, there is no event to know again."""
+"""At the start of the log nothing lies behind: there is nothing that a restore could take back."""
 
 _VERSION = b"\x01"
 _POSITION = struct.Struct(">BQ8s")
@@ -32,17 +35,35 @@ _SEALED_BYTES = len(_VERSION) + _TAG_BYTES + _POSITION.size
 _TEXT_LENGTH = -(-_SEALED_BYTES * 4 // 3)
 
 
+class Phase(IntEnum):
+    """What a position's fingerprint is of. Numbers from 16 on are for other places than the log."""
+
+    AFTER = 0
+    """Of the event at `sequence`; unknown at the start of the log."""
+    BEFORE = 1
+    """Of the event at `sequence` + 1, because the one before it was pruned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """A place in the log: everything up to `sequence` lies behind it.
 
-    `sequence` is 0 to 2**64 - 1; 0 is before the first event. `fingerprint` is that of the event
-    at `sequence`: 8 bytes by which a restored log is noticed. `phase` is 0 for the log.
+    `sequence` is 0 to 2**64 - 1; 0 is the start of the log. `fingerprint` is 8 bytes of the event
+    that `phase` names. `phase` is a byte; one that is no `Phase` is not a place in the log.
     """
 
     sequence: int
     fingerprint: bytes
-    phase: int = 0
+    phase: int = Phase.AFTER
+
+    @property
+    def witness(self) -> int:
+        """The sequence of the event whose fingerprint this is; 0 is none, at the log's start."""
+        return self.sequence + 1 if self.phase == Phase.BEFORE else self.sequence
+
+
+START = Position(0, UNKNOWN_FINGERPRINT)
+"""Before the first event: of every log, whatever became of it."""
 
 
 def fingerprint_of(event_id: str) -> bytes:

@@ -15,6 +15,7 @@ PaymentsError
 │   ├── AntomUnavailable        nothing was sent, or Antom is left alone for a while
 │   └── AntomUntrusted          unsigned, badly signed, or our key is not accepted
 ├── StoreUnavailable            the database cannot be used now
+│   └── StoreOverloaded         too many wait for it
 ├── SchemaOutdated              the database needs `antom-payments migrate`
 ├── LogCorrupt                  the event log has a hole: never skipped
 ├── CursorError
@@ -171,6 +172,12 @@ class StoreUnavailable(PaymentsError):
 
     def __init__(self) -> None:
         super().__init__("the database cannot be used now")
+
+
+class StoreOverloaded(StoreUnavailable):
+    """Too many reads and writes wait for the database; this one was not begun."""
+
+    metadata: Mapping[str, str] = MappingProxyType({"limit": "database_in_flight"})
 
 
 class SchemaOutdated(PaymentsError):

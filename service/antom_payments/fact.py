@@ -129,7 +129,10 @@ def decide(payment: Payment, fact: Fact, now: datetime) -> Decision:
     if after is None or _contradicts(payment, fact, news, now):
         if _may_overrule(fact, after):
             return _corrected(told, known, fact, news, after)
-        return _inconclusive(told, EventType.CONTRADICTION)
+        # "No such order" told late is no news of an open payment: it would never end the wish.
+        is_late = fact.outcome is Outcome.EXPIRED and payment.state.is_open
+        wanted = payment.inquiry_wanted or not is_late
+        return _inconclusive(told, EventType.CONTRADICTION, wanted=wanted)
     if fact.kind is FactKind.CAPTURE:
         changed = _with_capture(known, fact, after)
         if changed.taken_minor_units > payment.amount.minor_units:
@@ -286,10 +289,12 @@ def _with_corrected_capture(payment: Payment, fact: Fact, after: PaymentState) -
     return changed
 
 
-def _inconclusive(told: Payment, news: EventType, *, reported: Money | None = None) -> Decision:
+def _inconclusive(
+    told: Payment, news: EventType, *, reported: Money | None = None, wanted: bool = True
+) -> Decision:
     """News that is told and changes nothing but that Antom must be asked."""
     return Decision(
-        payment=replace(told, inquiry_wanted=True),
+        payment=replace(told, inquiry_wanted=wanted),
         type=news,
         state_before=told.state,
         reported_amount=reported,

@@ -15,7 +15,7 @@ from antom_payments import alarm
 from antom_payments.antom import AntomClient
 from antom_payments.antom.messages import InquiryAnswer
 from antom_payments.expiry import expired
-from antom_payments.fact import Fact
+from antom_payments.fact import Fact, FactKind
 from antom_payments.payment import Payment, Source
 from antom_payments.store import Applied, AppliedOutcome, Member, OrphanState, PaymentStore, kept
 
@@ -133,8 +133,9 @@ class Inquirer:
 
 def _stranger(answer: InquiryAnswer, merchant_account: str, now: datetime) -> Payment | None:
     """A payment of ours out of what Antom says about one that was made elsewhere."""
-    told = answer.facts[0]
-    if told.amount is None:
+    # A capture may be of a part, and an unknown status tells no payment: its amount is not known.
+    told = next((fact for fact in answer.facts if fact.kind is FactKind.PAYMENT), None)
+    if told is None or told.amount is None:
         return None
     return Payment(
         merchant_account=merchant_account,

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from antom_payments import alarm
 from antom_payments.errors import PaymentNotFound
 from antom_payments.fact import OUTSIDE_WINDOW
 from antom_payments.notifications import Window, understand
-from antom_payments.payment import Payment
+from antom_payments.payment import Payment, Source
 from antom_payments.redaction import redact
 from antom_payments.service import EVERYONE, PaymentKey, PaymentService
 from antom_payments.store import (
@@ -77,22 +78,23 @@ class Operations:
         window: Window | None = None,
     ) -> None:
         self._store = store
+        self._office = store.back_office
         self._service = service
         self._actor = actor
         self._window = window or Window()
 
     async def audit(self, since: datetime | None, limit: int) -> Sequence[AuditRecord]:
         """What operators did at or after ``since``: the newest ``limit`` records, oldest first."""
-        return await self._store.audit(since, limit)
+        return await self._office.audit(since, limit)
 
     async def orphans(self, state: OrphanState | None, limit: int) -> Sequence[Orphan]:
         """Orphans in a state, oldest first; without one, those that no payment has adopted."""
         states = UNADOPTED if state is None else (state,)
-        return await self._store.orphans(states, limit, actor=self._actor)
+        return await self._office.orphans(states, limit, actor=self._actor)
 
     async def quarantined(self, reason: str, limit: int) -> Sequence[StoredNotification]:
         """Quarantined notifications, oldest first; ``reason`` may be its part before the colon."""
-        return await self._store.quarantined(reason, limit, actor=self._actor)
+        return await self._office.quarantined(reason, limit, actor=self._actor)
 
     async def show(
         self, notification_id: str, *, with_body: bool
@@ -101,7 +103,7 @@ class Operations:
 
         Raises OperationRefused when there is none, or its body was erased.
         """
-        found = await self._store.show_notification(
+        found = await self._office.show_notification(
             notification_id, with_body=with_body, actor=self._actor
         )
         if found is None:
@@ -116,7 +118,7 @@ class Operations:
         Its signature was verified before it was stored. What came from outside the window stays,
         because an inquiry is the way to confirm it, unless ``accept_late`` says otherwise.
         """
-        found = await self._store.notification(notification_id)
+        found = await self._office.notification(notification_id)
         if found is None:
             return Replay(notification_id, "NOT_FOUND")
         stored, notification = found
@@ -128,7 +130,9 @@ class Operations:
         if accept_late and not_understood == OUTSIDE_WINDOW:
             not_understood = ""
         member = Member(fact, notification, not_understood)
-        replayed = await self._store.replay(member, actor=self._actor)
+        replayed = await self._office.replay(member, actor=self._actor)
+        if replayed is not None and replayed.applied is not None:
+            alarm.sound(replayed.applied, Source.NOTIFICATION)
         if replayed is None or replayed.applied is None:
             # Somebody was faster, between our two looks.
             return Replay(notification_id, "NOT_QUARANTINED")
@@ -145,7 +149,7 @@ class Operations:
     async def replay_all(self, reason: str, *, accept_late: bool = False) -> AsyncIterator[Replay]:
         """Replay everything that is quarantined, or of one reason, oldest first; each by itself."""
         after = None
-        while page := await self._store.quarantine_page(reason, after=after, limit=_PAGE):
+        while page := await self._office.quarantine_page(reason, after=after, limit=_PAGE):
             for stored in page:
                 yield await self.replay(stored.notification_id, accept_late=accept_late)
             after = page[-1]
@@ -163,7 +167,7 @@ class Operations:
                 "the reason is kept in the clear: no card numbers, e-mail addresses, keys or "
                 "control characters"
             )
-        found = await self._store.discard(notification_id, why, actor=self._actor)
+        found = await self._office.discard(notification_id, why, actor=self._actor)
         if found is None:
             raise _no_notification(notification_id)
         stored, is_done = found
@@ -176,7 +180,7 @@ class Operations:
 
         Raises PaymentNotFound.
         """
-        erased = await self._store.erase_payment(
+        erased = await self._office.erase_payment(
             merchant_account, payment_request_id, actor=self._actor
         )
         if erased is None:
@@ -196,7 +200,7 @@ class Operations:
             EVERYONE, key, fresh=False, budget_seconds=budget_seconds
         )
         detail = {"state": before.state.value, "version": before.version}
-        await self._store.record(self._actor, "inquire", before, detail)
+        await self._office.record(self._actor, "inquire", before, detail)
         after = await self._service.get_payment(
             EVERYONE, key, fresh=True, budget_seconds=budget_seconds
         )
@@ -213,7 +217,7 @@ class Operations:
         count, after = 0, None
         while limit is None or count < limit:
             page = _PAGE if limit is None else min(_PAGE, limit - count)
-            scheduled = await self._store.schedule_inquiries(
+            scheduled = await self._office.schedule_inquiries(
                 since,
                 merchant_account=merchant_account,
                 after=after,

@@ -170,7 +170,7 @@ def discard(
     as_json: AsJson = False,
     actor: Actor = "",
 ) -> None:
-    """Set a quarantined notification aside for good. It stays stored, and is never deleted."""
+    """Set a quarantined notification aside for good; it is stored as long as concluded ones."""
 
     async def discarded() -> Any:
         async with _operations(actor) as operations:
@@ -305,11 +305,12 @@ async def _operations(actor: str, *, asks_antom: bool = False) -> AsyncIterator[
     from antom_payments import app
     from antom_payments.operations import Operations
     from antom_payments.service import PaymentService
+    from antom_payments.storage import payment_store
 
     actor = _checked("--actor", actor or _system_user(), _LONGEST_ACTOR)
     settings = _settings()
     async with contextlib.AsyncExitStack() as parts:
-        store = await parts.enter_async_context(app.store_of(settings, _now, listens=False))
+        store = await parts.enter_async_context(payment_store(settings, _now))
         service = None
         if asks_antom:
             merchant = await parts.enter_async_context(app.merchant_of(settings, _now))

@@ -7,19 +7,34 @@ inquirer asks and stores, and the cadence says when to ask next. Nothing here co
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
-from antom_payments import telemetry
+from antom_payments import alarm, telemetry
+from antom_payments.cadence import Phase
 from antom_payments.errors import AntomError, PaymentsError, StoreUnavailable
 from antom_payments.inquiry import Inquirer, OrphanEnd
+from antom_payments.payment import Source
 from antom_payments.service import Merchant
-from antom_payments.store import InquiryClaim, InquiryKind, OrphanState, PaymentStore, Rate
+from antom_payments.store import (
+    UNADOPTED,
+    InquiryClaim,
+    InquiryKind,
+    OrphanState,
+    PaymentStore,
+    Rate,
+)
+
+T = TypeVar("T")
 
 _LEASE_MARGIN_SECONDS = 5.0
 """A lease outlives the longest inquiry by this much."""
+_SWEPT_AT_ONCE = 500
+"""In one transaction; as much as this, and there is probably more."""
+_WHOLE_SWEEP = 60
+"""Each sixtieth sweep also looks at orphans that were ended: they may be many."""
 
 _asked = telemetry.meter.create_counter(
     "antom_payments.inquiries",
@@ -96,53 +111,97 @@ class Reconciler:
         self._now = now
         self._lease_seconds = call_budget_seconds + _LEASE_MARGIN_SECONDS
         self._options = options or ReconcileOptions()
-        self._sweep_at = 0.0
+        self._under_way: dict[asyncio.Task[None], str] = {}
+        self._sweeps = 0
 
     async def run(self) -> None:
         """Examine what is due again and again; survives whatever Antom and the database do."""
-        while True:
-            try:
-                await self._sweep_when_due()
-                asked = await self.run_due()
-            except StoreUnavailable:
-                asked = 0
-            except Exception as error:  # noqa: BLE001 - a bug in one look must not end all looks
-                _log.error("reconcile_failed", exc_info=error)
-                asked = 0
-            if not asked:
-                await asyncio.sleep(self._options.look_seconds)
+        try:
+            async with asyncio.TaskGroup() as loops:
+                # Apart: nets that cannot be drawn must not keep what is due from being asked.
+                loops.create_task(self._keep_sweeping())
+                loops.create_task(self._keep_asking())
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def run_due(self) -> int:
         """Examine what is due now, as much as rates and capacity allow; how many were asked."""
+        begun = await self._begin_due()
+        if begun:
+            await asyncio.wait(begun)
+        return len(begun)
+
+    async def _begin_due(self) -> list[asyncio.Task[None]]:
+        """Begin to examine what is due; an inquiry that hangs keeps its place, and no other."""
         overdue_since = await self._store.has_due_inquiry()
         now = self._now()
         _overdue.set((now - overdue_since).total_seconds() if overdue_since else 0.0)
         if overdue_since is None:
-            return 0
-        claims: list[InquiryClaim] = []
+            return []
+        begun: list[asyncio.Task[None]] = []
         for merchant_account in self._merchants:
-            claims += await self._store.claim_inquiries(
-                merchant_account,
-                limit=max(1, self._options.at_once // len(self._merchants)),
-                rate=self._options.rate,
-                lease_seconds=self._lease_seconds,
-            )
-        await asyncio.gather(*(self._examine(claim) for claim in claims))
-        return len(claims)
+            if (places := self._places(merchant_account)) > 0:
+                claims = await self._store.claim_inquiries(
+                    merchant_account,
+                    limit=places,
+                    rate=self._options.rate,
+                    lease_seconds=self._lease_seconds,
+                )
+                begun += map(self._begin, claims)
+        return begun
 
-    async def sweep(self) -> None:
-        """Draw the nets: begin inquiries that are missing, adopt orphans whose payment is known."""
-        begun = await self._store.adopt_missing_inquiries()
-        adopted = await self._store.sweep_orphans(limit=500)
+    def _begin(self, claim: InquiryClaim) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._examine(claim))
+        self._under_way[task] = claim.merchant_account
+        task.add_done_callback(self._under_way.pop)
+        return task
+
+    def _places(self, merchant_account: str) -> int:
+        """How many more of a merchant's inquiries may be under way: each has its share."""
+        share = max(1, self._options.at_once // len(self._merchants))
+        return share - list(self._under_way.values()).count(merchant_account)
+
+    async def _keep_asking(self) -> None:
+        while True:
+            begun = await _surviving(self._begin_due())
+            if not begun:
+                await asyncio.sleep(self._options.look_seconds)
+            elif all(self._places(merchant_account) <= 0 for merchant_account in self._merchants):
+                await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _keep_sweeping(self) -> None:
+        failures = 0
+        while True:
+            brought = await _surviving(self.sweep())
+            failures = failures + 1 if brought is None else 0
+            pause = self._options.sweep_seconds
+            if failures:
+                # Soon again after a moment's outage, rarely when the search takes too long.
+                pause = min(self._options.look_seconds * 2.0 ** min(failures, 16), pause)
+            elif brought and brought >= _SWEPT_AT_ONCE:
+                pause = self._options.look_seconds
+            await asyncio.sleep(pause)
+
+    async def sweep(self) -> int:
+        """Draw the nets: begin inquiries that are missing, adopt orphans whose payment is known.
+
+        How much they brought.
+        """
+        states = (OrphanState.WAITING,) if self._sweeps % _WHOLE_SWEEP else UNADOPTED
+        begun = await self._store.adopt_missing_inquiries(limit=_SWEPT_AT_ONCE)
+        adopted = await self._store.sweep_orphans(limit=_SWEPT_AT_ONCE, states=states)
+        self._sweeps += 1
+        for applied in adopted:
+            alarm.sound(applied, applied.event.source if applied.event else Source.NOTIFICATION)
         if begun or adopted:
-            _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=adopted)
-        for phase, count in (await self._store.inquiries_by_phase()).items():
-            _open.set(count, {"phase": phase})
-
-    async def _sweep_when_due(self) -> None:
-        if time.monotonic() >= self._sweep_at:
-            await self.sweep()
-            self._sweep_at = time.monotonic() + self._options.sweep_seconds
+            _log.warning("reconcile_swept", inquiries_begun=begun, orphans_adopted=len(adopted))
+        counts = await self._store.inquiries_by_phase()
+        for phase in Phase:
+            # Also those that are empty by now: a gauge keeps what it was told last.
+            _open.set(counts.get(phase.value, 0), {"phase": phase.value})
+        return begun + len(adopted)
 
     async def _examine(self, claim: InquiryClaim) -> None:
         """Ask, store, and say when to ask next; an error only postpones."""
@@ -156,6 +215,14 @@ class Reconciler:
             # The lease ends by itself, and the answer is still to be had at Antom.
             _asked.add(1, {"outcome": "not_stored", "phase": claim.phase.value})
             return
+        except Exception as error:  # noqa: BLE001 - a bug that one payment meets is that payment's
+            _log.error(
+                "inquiry_failed",
+                merchant_account=claim.merchant_account,
+                subject_id=claim.subject_id,
+                exc_info=error,
+            )
+            outcome, retry_seconds = "failed", self._options.retry_seconds
         _asked.add(1, {"outcome": outcome, "phase": claim.phase.value})
         try:
             await self._store.settle_inquiry(claim, retry_seconds=retry_seconds)
@@ -194,13 +261,14 @@ class Reconciler:
             adopt_foreign=self._options.adopt_foreign,
         )
         is_over = self._now() - claim.since_time >= self._store.cadence.orphan_life
-        if end is OrphanEnd.OPEN and is_over:
+        # Also when Antom names one of ours: what contradicts it binds nothing, and adopts nothing.
+        if is_over and end is not OrphanEnd.FOREIGN:
             ended = await self._store.end_orphans(
                 claim.merchant_account, claim.subject_id, OrphanState.UNATTRIBUTED
             )
             if ended:
                 self._alert(claim, OrphanState.UNATTRIBUTED)
-            return "unattributed"
+                return "unattributed"
         if end is OrphanEnd.FOREIGN:
             self._alert(claim, OrphanState.FOREIGN)
         return f"orphan_{end.value.lower()}"
@@ -213,3 +281,14 @@ class Reconciler:
             merchant_account=claim.merchant_account,
             payment_id=claim.subject_id,
         )
+
+
+async def _surviving(work: Coroutine[None, None, T]) -> T | None:
+    """What ``work`` brings; None when it fails: the next look may go better."""
+    try:
+        return await work
+    except StoreUnavailable:
+        return None
+    except Exception as error:  # noqa: BLE001 - a bug in one look must not end all looks
+        _log.error("reconcile_failed", exc_info=error)
+        return None

@@ -90,6 +90,12 @@ class Settings(BaseSettings):
     """Prepared statements kept per connection; 0 behind PgBouncer in transaction mode."""
     data_key_file: Path | None = None
     """File with the keys that encrypt sessions and raw notifications, newest first (`keygen`)."""
+    event_retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """How long an event stays in the log; longer than any subscriber may be away."""
+    notification_retention_days: Annotated[int, Field(ge=2, le=3650)] = 90
+    """How long raw notifications are kept once concluded; what waits for somebody stays."""
+    private_data_window_seconds: Annotated[int, Field(ge=900, le=2_592_000)] = 3600
+    """How long a session and its request outlive it: repeated calls, Antom's closing time."""
 
     merchant_account: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "default"
     """Name of the merchant in requests, events and filters."""

@@ -127,7 +127,7 @@ async def test_events_come_in_order_and_batches_are_taken_apart() -> None:
         Refusal(Code.CANCELLED),
         Refusal(Code.DEADLINE_EXCEEDED),
     ],
-    ids=str,
+    ids=lambda end: getattr(end, "__name__", str(end)),
 )
 async def test_whatever_ends_a_stream_it_goes_on_after_the_last_cursor(end) -> None:
     service, ids, _ = await follow_script(

@@ -50,6 +50,10 @@ class FaultyLog:
         async with self._open(None):
             return await self._log.event(sequence)
 
+    async def oldest(self) -> PaymentEvent | None:
+        async with self._open(None, fails=self.bounds_fail):
+            return await self._log.oldest()
+
     async def bounds(self) -> tuple[int, int]:
         async with self._open(None, fails=self.bounds_fail):
             return await self._log.bounds()

@@ -64,7 +64,7 @@ class MemoryLog:
         self._appended = asyncio.Event()
 
     @property
-    def oldest(self) -> int:
+    def _oldest(self) -> int:
         return min(self.events, default=0)
 
     def append(self, draft: PaymentEvent) -> PaymentEvent:
@@ -75,7 +75,7 @@ class MemoryLog:
 
     def prune(self, before: int) -> None:
         """Forget what is older, but never the newest."""
-        for sequence in range(self.oldest, min(before, self.head)):
+        for sequence in range(self._oldest, min(before, self.head)):
             self.events.pop(sequence, None)
 
     async def page(
@@ -93,17 +93,22 @@ class MemoryLog:
         found = tuple(event for event in kept if wanted.admits(event))[:limit]
         through = found[-1].sequence if len(found) == limit else max(after, stretch.stop - 1)
         complete = len(found) == through - after
-        if event_filter is None and after >= self.oldest - 1 and not complete:
+        if event_filter is None and after >= self._oldest - 1 and not complete:
             raise LogCorrupt(after)
-        return LogPage(found, through, self.oldest, self.head)
+        before = self.events.get(after)
+        return LogPage(found, through, self._oldest, self.head, before.event_id if before else "")
 
     async def event(self, sequence: int) -> PaymentEvent | None:
         await self._take_time()
         return self.events.get(sequence)
 
+    async def oldest(self) -> PaymentEvent | None:
+        await self._take_time()
+        return self.events.get(self._oldest)
+
     async def bounds(self) -> tuple[int, int]:
         await self._take_time()
-        return self.oldest, self.head
+        return self._oldest, self.head
 
     async def wait(self, timeout_seconds: float) -> None:
         try:

@@ -264,15 +264,13 @@ async def test_expiring_loudly_with_the_cursor_of_what_is_still_kept(
         cursors = [stream.cursor_at(event.sequence, event.event_id) for event in events]
         with pytest.raises(CursorExpired):
             await stream.subscribe(AfterCursor(cursors[0]), EVERYTHING)
+        # Also right before what is kept: its own event is gone, and it may be of another log.
         with pytest.raises(CursorExpired) as expired:
-            await stream.subscribe(AfterCursor(cursors[10]), EVERYTHING)
+            await stream.subscribe(AfterCursor(cursors[11]), EVERYTHING)
         oldest = expired.value.oldest_cursor
         assert expired.value.metadata == {"oldest_cursor": oldest}
         resumed = await Watcher.start(stream, AfterCursor(oldest))
         assert (await resumed.until_sequence(20)).sequences == list(range(13, 21))
-        # Its own predecessor is gone, and the one right before what is kept still resumes.
-        edge = await Watcher.start(stream, AfterCursor(cursors[11]))
-        assert (await edge.until_sequence(20)).sequences == list(range(13, 21))
         earliest = await Watcher.start(stream, Earliest())
         assert (await earliest.until_sequence(20)).sequences == list(range(13, 21))
         # A payment whose newest event was pruned still gets a cursor that works.
@@ -378,7 +376,7 @@ async def test_a_cursor_into_something_else_than_the_log_is_invalid(
     store: PaymentStore, news: News, stream: EventStream
 ) -> None:
     event = (await news.about("payment"))[0]
-    position = Position(event.sequence, fingerprint_of(event.event_id), phase=1)
+    position = Position(event.sequence, fingerprint_of(event.event_id), phase=16)
     cursor = CursorSeal(store.log.cursor_key, store.log.log_id).seal(position)
     with pytest.raises(CursorInvalid):
         await stream.subscribe(AfterCursor(cursor), EVERYTHING)

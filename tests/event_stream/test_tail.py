@@ -277,6 +277,37 @@ async def test_a_tail_that_slept_longer_than_retention_says_so() -> None:
     assert batch.events == 4
 
 
+async def test_a_tail_that_slept_from_the_start_of_the_log_says_so_too() -> None:
+    log = MemoryLog()
+    stream = EventStream(log, encode=encode)  # type: ignore[arg-type]
+    watching = await Watcher.start(stream, Latest())
+    for _ in range(10):
+        log.append(event_of())
+    log.prune(8)
+    await stream.subscribe(Latest(), EVERYTHING)
+    with pytest.raises(CursorExpired) as expired:
+        await watching.until_sequence(10)
+    assert watching.seen == []
+    resumed = await Watcher.start(stream, AfterCursor(expired.value.oldest_cursor))
+    assert (await resumed.until_sequence(10)).sequences == [8, 9, 10]
+
+
+async def test_a_checkpoint_never_jumps_over_what_a_subscriber_lost() -> None:
+    log = MemoryLog()
+    log.append(event_of())
+    stream = EventStream(log, encode=encode)  # type: ignore[arg-type]
+    watching = await (await Watcher.start(stream, Latest())).until_caught_up()
+    before = watching.subscription.checkpoint_cursor()
+    for _ in range(10):
+        log.append(event_of())
+    log.prune(8)
+    await stream.subscribe(Latest(), EVERYTHING)
+    assert watching.subscription.checkpoint_cursor() == before
+    with pytest.raises(CursorExpired):
+        await watching.take()
+    assert watching.subscription.checkpoint_cursor() == before
+
+
 async def test_a_restored_log_is_told_also_when_the_database_fails_just_then(
     database_url: str, log: FaultyLog, news: News, stream: EventStream
 ) -> None:

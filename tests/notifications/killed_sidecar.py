@@ -29,7 +29,7 @@ from antom_payments.notifications import (
     uvicorn_config,
 )
 from antom_payments.service import PaymentService
-from antom_payments.store import DataCipher, new_data_key, open_store
+from antom_payments.store import DataCipher, open_store
 
 AFTER_STATEMENTS = {
     "begun": "",
@@ -85,7 +85,7 @@ async def serve(order: dict[str, str]) -> None:
     now = datetime.fromisoformat(order["now"])
     key = load_public_key(order["public_key"], setting="test")
     async with open_store(
-        order["database_url"], cipher=DataCipher(new_data_key()), now=lambda: now
+        order["database_url"], cipher=DataCipher(order["data_key"]), now=lambda: now
     ) as store:
         counts = Counts(metrics.get_meter("test"))
         app: Any = notification_app(

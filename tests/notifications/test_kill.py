@@ -24,10 +24,13 @@ async def launcher() -> AsyncIterator[Launcher]:
 
 
 @pytest.fixture
-def order(database_url: str, antom_keys: KeyPair, clock: FrozenClock) -> dict[str, str]:
+def order(
+    database_url: str, data_key: str, antom_keys: KeyPair, clock: FrozenClock
+) -> dict[str, str]:
     """What a sidecar on the test's database is started with."""
     return {
         "database_url": database_url,
+        "data_key": data_key,
         "public_key": antom_keys.public,
         "client_id": CLIENT_ID,
         "path": PATH,

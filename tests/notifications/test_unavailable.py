@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 
 import pytest
 from sqlalchemy import Connection, event, exc, text
@@ -88,7 +89,7 @@ async def test_a_bug_is_answered_503_and_says_nothing(start_sidecar, caplog, cap
     [line] = [r for r in caplog.records if "'outcome': 'error'" in str(r.msg)]
     assert "RuntimeError" in str(line.msg)
     said = caplog.text + "".join(str(r.msg) for r in caplog.records) + "".join(capfd.readouterr())
-    assert "4111" not in said
+    assert not re.search(r"4111\D?1111", said), "more digits than a time may happen to have"
     assert "ann@" not in said
 
 

@@ -34,7 +34,7 @@ def failing(store: PaymentStore, statement: str) -> Iterator[None]:
 
 
 async def records(store: PaymentStore) -> list[tuple[str, str, str, dict[str, Any]]]:
-    found = await store.audit(None, 100)
+    found = await store.back_office.audit(None, 100)
     return [(one.action, one.merchant_account, one.subject_id, dict(one.detail)) for one in found]
 
 
@@ -48,14 +48,14 @@ async def test_each_command_leaves_one_record_with_ids_and_counts(
     assert other.notification is not None
     first, second = one.notification.notification_id, other.notification.notification_id
     did = [
-        lambda: store.orphans(UNADOPTED, 10, actor="ada"),
-        lambda: store.quarantined("JSON", 10, actor="ada"),
-        lambda: store.show_notification(first, with_body=False, actor="ada"),
-        lambda: store.show_notification(first, with_body=True, actor="ada"),
-        lambda: store.replay(Member(a_payment_fact(), one.notification), actor="ada"),
-        lambda: store.discard(second, "a test", actor="ada"),
-        lambda: store.erase_payment("default", "order-1-attempt-1", actor="ada"),
-        lambda: store.schedule_inquiries(
+        lambda: store.back_office.orphans(UNADOPTED, 10, actor="ada"),
+        lambda: store.back_office.quarantined("JSON", 10, actor="ada"),
+        lambda: store.back_office.show_notification(first, with_body=False, actor="ada"),
+        lambda: store.back_office.show_notification(first, with_body=True, actor="ada"),
+        lambda: store.back_office.replay(Member(a_payment_fact(), one.notification), actor="ada"),
+        lambda: store.back_office.discard(second, "a test", actor="ada"),
+        lambda: store.back_office.erase_payment("default", "order-1-attempt-1", actor="ada"),
+        lambda: store.back_office.schedule_inquiries(
             clock.now() - timedelta(hours=1),
             merchant_account="",
             after=None,
@@ -79,19 +79,23 @@ async def test_each_command_leaves_one_record_with_ids_and_counts(
         ("erase", "default", "order-1-attempt-1", {"sessions": 1, "notifications": 2}),
         ("reinquire", "", "", {"since": "2026-03-02T08:30:08+00:00", "scheduled": 1}),
     ]
-    assert {one.actor for one in await store.audit(None, 100)} == {"ada"}
+    assert {one.actor for one in await store.back_office.audit(None, 100)} == {"ada"}
 
 
 async def test_the_audit_is_read_since_a_time_the_newest_at_most(
     store: PaymentStore, clock: FrozenClock
 ) -> None:
-    times = [clock.advance(60) for _ in range(3) if await store.quarantined("", 1, actor="a") == []]
-    everything = await store.audit(None, 10)
+    times = [
+        clock.advance(60)
+        for _ in range(3)
+        if await store.back_office.quarantined("", 1, actor="a") == []
+    ]
+    everything = await store.back_office.audit(None, 10)
     assert [one.record_time for one in everything] == [
         time - timedelta(minutes=1) for time in times
     ]
-    assert await store.audit(everything[1].record_time, 10) == everything[1:]
-    assert await store.audit(None, 2) == everything[1:]
+    assert await store.back_office.audit(everything[1].record_time, 10) == everything[1:]
+    assert await store.back_office.audit(None, 2) == everything[1:]
     assert len({one.audit_id for one in everything}) == 3
 
 
@@ -104,11 +108,11 @@ async def test_a_replay_and_its_record_are_committed_together_or_not_at_all(
     await store.apply([unread])
     member = Member(a_payment_fact(), unread.notification)
     with failing(store, statement), pytest.raises(StoreUnavailable):
-        await store.replay(member, actor="ada")
+        await store.back_office.replay(member, actor="ada")
     assert await records(store) == []
     assert await rows(store, "SELECT outcome FROM notifications") == [("QUARANTINED",)]
     assert len(await whole_log(store)) == 1
-    await store.replay(member, actor="ada")
+    await store.back_office.replay(member, actor="ada")
     assert len(await records(store)) == 1
     assert len(await whole_log(store)) == 2
 
@@ -121,9 +125,11 @@ async def test_what_cannot_be_recorded_is_not_done(store: PaymentStore) -> None:
     notification_id = unread.notification.notification_id
     with failing(store, "INSERT INTO audit_records"):
         for command in (
-            lambda: store.show_notification(notification_id, with_body=True, actor="ada"),
-            lambda: store.discard(notification_id, "why", actor="ada"),
-            lambda: store.erase_payment("default", "order-1-attempt-1", actor="ada"),
+            lambda: store.back_office.show_notification(
+                notification_id, with_body=True, actor="ada"
+            ),
+            lambda: store.back_office.discard(notification_id, "why", actor="ada"),
+            lambda: store.back_office.erase_payment("default", "order-1-attempt-1", actor="ada"),
         ):
             with pytest.raises(StoreUnavailable):
                 await command()
@@ -147,7 +153,7 @@ async def test_inquiries_are_scheduled_page_by_page_for_what_changed_since(
     await execute(store, "UPDATE inquiries SET step = 1")
 
     async def page(after: tuple[str, str] | None, merchant_account: str = "") -> Any:
-        return await store.schedule_inquiries(
+        return await store.back_office.schedule_inquiries(
             since, merchant_account=merchant_account, after=after, limit=2, actor="ada"
         )
 
@@ -169,13 +175,13 @@ async def test_a_scheduled_inquiry_is_due_at_once_whatever_was_planned_for_it(
     await numbered(store, 1)
     options: Any = {"merchant_account": "", "after": None, "limit": 10, "actor": "ada"}
     since = clock.now()
-    await store.schedule_inquiries(since, **options)
+    await store.back_office.schedule_inquiries(since, **options)
     async with store._database.writer.begin() as connection:
         await connection.exec_driver_sql(
             "UPDATE inquiries SET phase = 'SETTLED', step = 7, priority = 9, lease_token = 'me'"
         )
     clock.advance(60)
-    await store.schedule_inquiries(since, **options)
+    await store.back_office.schedule_inquiries(since, **options)
     columns = "phase, step, priority, lease_token, lease_until_time, due_time = since_time"
     assert await rows(store, f"SELECT {columns} FROM inquiries") == [
         ("PRESSING", 0, 1, "me", None, True)

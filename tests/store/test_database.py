@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from antom_payments.errors import ConfigurationError, SchemaOutdated, StoreUnavailable
@@ -25,7 +29,7 @@ from antom_payments.store import (
     open_store,
 )
 from antom_payments.store.database import Database
-from antom_payments.store.log import LOG_LOCK
+from antom_payments.store.log import LOG_LOCK, _lock_end
 from antom_payments.store.tables import metadata
 from clock import FrozenClock
 from facts import a_payment_fact
@@ -132,10 +136,24 @@ async def test_a_connection_that_the_server_cut_is_replaced_within_the_same_writ
     assert applied.event is not None
 
 
-async def test_a_database_that_became_read_only_is_unavailable(postgres: PaymentStore) -> None:
+async def test_a_session_that_became_read_only_is_replaced_within_the_same_write(
+    postgres: PaymentStore,
+) -> None:
     await execute(postgres, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-    with pytest.raises(StoreUnavailable):
-        await begun(postgres)
+    assert (await begun(postgres)).lease_token
+
+
+async def test_whoever_holds_the_logs_lock_and_stays_busy_is_cut_off_after_two_seconds(
+    postgres: PaymentStore,
+) -> None:
+    """The timer of the whole transaction runs already, and must be set anew."""
+    async with postgres._database.engine.connect() as connection:
+        if int(await setting(connection, "server_version_num")) >= 170000:
+            await _lock_end(connection, lambda: datetime.now(UTC))
+            with pytest.raises(DBAPIError) as cut:
+                await connection.execute(text("SELECT pg_sleep(4)"))
+            # Or the driver sees the end of the connection before its reason.
+            assert getattr(cut.value.orig, "sqlstate", None) in {"25P04", "08003"}
 
 
 async def test_a_server_that_does_not_answer_is_unavailable(
@@ -221,6 +239,27 @@ async def test_two_processes_that_write_one_sqlite_file_at_once_both_succeed(
     assert [process.returncode for process in processes] == [0, 0], said
     events = await whole_log(sqlite)
     assert [event.sequence for event in events] == list(range(1, 81))
+
+
+async def test_a_new_file_that_another_process_is_looking_at_is_switched_to_wal_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """Two that switch at once get no time to wait; here, because nobody is given any."""
+    file = tmp_path / "payments.db"
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("CREATE TABLE new (file int)")
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM new").fetchall()
+    database = Database(f"sqlite:///{file}")
+
+    def do_not_wait(connection: Any, _: object) -> None:
+        connection.cursor().execute("PRAGMA busy_timeout = 0")
+
+    event.listen(database.engine.sync_engine, "connect", do_not_wait, insert=True)
+    asyncio.get_running_loop().call_later(0.05, other.close)
+    async with database.engine.connect() as connection:
+        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
+    await database.dispose()
 
 
 async def test_a_file_that_is_no_database_is_unavailable(

@@ -31,7 +31,7 @@ from stored import (
 
 
 async def erased(store: PaymentStore, payment_request_id: str = "order-1-attempt-1") -> Erased:
-    done = await store.erase_payment("default", payment_request_id, actor="ada")
+    done = await store.back_office.erase_payment("default", payment_request_id, actor="ada")
     assert done is not None
     return done
 
@@ -72,7 +72,7 @@ async def test_what_was_set_aside_is_erased_when_it_names_the_payment(
     discarded = Member(None, a_notification(body + b" "), "JSON")
     await store.apply([about_it, others, discarded])
     assert discarded.notification is not None
-    await store.discard(discarded.notification.notification_id, "why", actor="ada")
+    await store.back_office.discard(discarded.notification.notification_id, "why", actor="ada")
     assert await erased(store) == Erased(sessions=1, notifications=2)
     [(left,)] = await rows(store, "SELECT body FROM notifications WHERE length(body) > 0")
     assert cipher.decrypt(bytes(left)) == b'{"paymentRequestId": "order-1"}'
@@ -91,8 +91,8 @@ async def test_another_merchants_payment_of_the_same_id_is_left_alone(
 
 
 async def test_an_unknown_payment_is_said_to_be_unknown(store: PaymentStore) -> None:
-    assert await store.erase_payment("default", "nobody", actor="ada") is None
-    assert await store.audit(None, 10) == []
+    assert await store.back_office.erase_payment("default", "nobody", actor="ada") is None
+    assert await store.back_office.audit(None, 10) == []
 
 
 async def test_a_resend_of_what_was_erased_is_a_duplicate_and_brings_no_body_back(
@@ -118,14 +118,14 @@ async def test_what_was_erased_is_shown_without_a_body_and_cannot_be_replayed(
     await erased(store)
     assert unread.notification is not None
     notification_id = unread.notification.notification_id
-    shown = await store.show_notification(notification_id, with_body=True, actor="ada")
+    shown = await store.back_office.show_notification(notification_id, with_body=True, actor="ada")
     assert shown is not None
     assert (shown[0].is_erased, shown[1]) == (True, b"")
-    found = await store.notification(notification_id)
+    found = await store.back_office.notification(notification_id)
     assert found is not None
     assert found[1] is None
     member = Member(a_payment_fact(), unread.notification)
-    replayed = await store.replay(member, actor="ada")
+    replayed = await store.back_office.replay(member, actor="ada")
     assert replayed is not None
     assert replayed.applied is None
     assert len(await whole_log(store)) == 1

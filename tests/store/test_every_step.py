@@ -294,7 +294,7 @@ async def test_every_step_of_a_session_is_walked_and_a_refusal_of_what_went_on_i
         before = reached[case.order]
         end = (await store.log.page(0)).head
         if case.news is E.SESSION_REFUSED:
-            after = await store.refuse_session(claimed[case], "PARAM_ILLEGAL")
+            after, _ = await store.refuse_session(claimed[case], "PARAM_ILLEGAL")
         else:
             renewed = replace(SESSION, payment_session_id="another")
             after = await store.confirm_session(claimed[case], renewed)

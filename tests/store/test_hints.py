@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from antom_payments.store import DataCipher, PaymentStore, hints, open_store
+from antom_payments.store import DataCipher, PaymentStore, PoolOptions, hints, open_store
 from clock import FrozenClock
+from database_proxy import database_proxy
 from stored import confirmed, rows
 
 SOON = 20.0
@@ -64,13 +65,38 @@ async def test_a_listener_that_was_cut_off_wakes_its_readers_and_listens_again(
     await other.dispose()
     await asyncio.wait_for(waiting, SOON)
     while not await rows(
-        writer, "SELECT 1 FROM pg_stat_activity WHERE query ILIKE 'LISTEN%' AND state = 'idle'"
+        writer,
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+        "AND query ILIKE 'LISTEN%' AND state = 'idle'",
     ):
         await asyncio.wait_for(reader.log.wait(LONG), SOON)
     await reader.log.wait(0.05)  # what the new listener says for itself
     waiting = asyncio.create_task(reader.log.wait(LONG))
     await confirmed(writer)
     await asyncio.wait_for(waiting, SOON)
+
+
+async def test_a_listener_whose_connection_the_network_forgot_listens_again(
+    writer: PaymentStore,
+    postgres_url: str,
+    cipher: DataCipher,
+    clock: FrozenClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hints, "_RECONNECT_SECONDS", 0.0)
+    monkeypatch.setattr(hints, "_HEARTBEAT_SECONDS", 0.1)
+    pool = PoolOptions(command_timeout_seconds=0.2)
+    async with (
+        database_proxy(postgres_url) as proxy,
+        open_store(proxy.url, cipher=cipher, now=clock.now, pool=pool, listens=True) as reader,
+    ):
+        await asyncio.wait_for(reader.log.wait(LONG), SOON)
+        proxy.freeze_open()
+        await asyncio.wait_for(reader.log.wait(LONG), SOON)  # it was noticed
+        await asyncio.wait_for(reader.log.wait(LONG), SOON)  # a new one says for itself
+        waiting = asyncio.create_task(reader.log.wait(LONG))
+        await confirmed(writer)
+        await asyncio.wait_for(waiting, SOON)
 
 
 async def test_a_hint_is_sent_after_the_commit_and_alone_in_its_transaction(

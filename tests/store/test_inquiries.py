@@ -8,15 +8,28 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from antom_payments.cadence import Cadence, Phase
 from antom_payments.fact import Outcome
 from antom_payments.money import Money
 from antom_payments.payment import PaymentState
 from antom_payments.store import DataCipher, InquiryClaim, PaymentStore, Rate, open_store
+from antom_payments.store.tables import IS_OPEN
 from clock import FrozenClock
 from facts import a_capture, a_payment_fact
-from stored import SESSION, about, begun, confirmed, execute, notified, numbered, rows
+from stored import (
+    SESSION,
+    about,
+    begun,
+    confirmed,
+    execute,
+    notified,
+    numbered,
+    rows,
+    the_payment,
+)
 
 PLENTY = Rate(1_000, 1_000)
 LEASE_SECONDS = 25.0
@@ -195,6 +208,28 @@ async def test_evidence_goes_before_routine(store: PaymentStore, clock: FrozenCl
     assert len(await claimed(store)) == 5
 
 
+async def test_evidence_that_never_ends_leaves_routine_a_quarter(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await numbered(store, 8)
+    await store.apply([notified(about(n, Outcome.PROCESSING)) for n in range(1, 8)])
+    clock.advance(30)
+    asked = [(await claimed(store, limit=1))[0].subject_id for _ in range(4)]
+    assert "order-0" in asked
+
+
+async def test_asking_about_all_payments_again_puts_no_evidence_behind_them(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await numbered(store, 6)
+    await store.apply([notified(about(5, Outcome.PROCESSING))])
+    await store.back_office.schedule_inquiries(
+        clock.now() - timedelta(days=1), merchant_account="", after=None, limit=100, actor="ada"
+    )
+    [first] = await claimed(store, limit=1)
+    assert first.subject_id == "order-5"
+
+
 async def test_inquiries_of_other_merchants_are_left_alone(
     store: PaymentStore, clock: FrozenClock
 ) -> None:
@@ -213,6 +248,16 @@ async def test_somebody_who_waits_has_an_open_payment_asked_about_soon(
     [claim] = await claimed(store)
     await store.settle_inquiry(claim)
     assert await to_come(store) == [("WAITING", 1)]
+
+
+async def test_somebody_who_reads_a_payment_that_is_paid_hastens_nothing(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await confirmed(store)
+    await store.apply([notified(a_payment_fact()), notified(a_capture())])
+    await store.hasten_inquiry(await the_payment(store))
+    clock.advance(60)
+    assert await claimed(store) == []
 
 
 async def test_what_is_open_and_not_asked_about_is_found(
@@ -256,3 +301,44 @@ async def test_how_much_is_to_be_asked_is_known_by_phase(store: PaymentStore) ->
     await numbered(store, 3)
     await store.apply([notified(about(0, Outcome.PROCESSING))])
     assert await store.inquiries_by_phase() == {"WAITING": 2, "PRESSING": 1}
+
+
+async def test_what_waits_longest_is_found_without_reading_what_is_not_due(
+    sqlite_url: str, cipher: DataCipher, clock: FrozenClock
+) -> None:
+    """Asked each second by each replica; a table of millions waits for its time."""
+    asked: list[tuple[str, Any]] = []
+    async with open_store(sqlite_url, cipher=cipher, now=clock.now) as store:
+        engine = store._database.engine.sync_engine
+        event.listen(
+            engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3]))
+        )
+        await store.has_due_inquiry()
+        [(statement, values)] = [(one, told) for one, told in asked if "FROM inquiries" in one]
+        async with store._database.engine.connect() as connection:
+            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            steps = [row.detail for row in plan]
+    assert steps == ["SEARCH inquiries USING INDEX ix_inquiries_due_time (due_time<?)"]
+
+
+async def test_a_clock_that_was_far_ahead_stops_no_inquiry_once_it_is_put_right(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await numbered(store, 3)
+    clock.advance(3600)
+    assert len(await claimed(store, rate=Rate(1.0, 1.0), lease_seconds=0)) == 1
+    clock.advance(60 - 3600)
+    await claimed(store, rate=Rate(1.0, 1.0))
+    clock.advance(1)
+    assert len(await claimed(store, rate=Rate(1.0, 1.0))) == 1
+
+
+async def test_the_net_reads_open_payments_by_their_index(postgres_url: str) -> None:
+    engine = create_async_engine(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.connect() as connection:
+        await connection.execute(text("SET enable_seqscan = off"))
+        plan = await connection.execute(
+            text("EXPLAIN SELECT * FROM payments WHERE " + IS_OPEN.text)
+        )
+        assert "ix_payments_open" in "\n".join(row[0] for row in plan)
+    await engine.dispose()

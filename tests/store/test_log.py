@@ -118,7 +118,15 @@ async def test_a_filtered_page_passes_over_others_events_as_far_as_it_looked(
             types=frozenset({EventType.PAYMENT_AUTHORIZED}),
         ),
     ],
-    ids=str,
+    ids=[
+        "none",
+        "others",
+        "nobodys",
+        "one_payment",
+        "two_types",
+        "final_states",
+        "own_of_one_type",
+    ],
 )
 async def test_the_database_filters_as_the_domain_does(
     store: PaymentStore, event_filter: EventFilter

@@ -155,7 +155,7 @@ async def test_a_replay_makes_the_one_event_of_the_fact(store: PaymentStore) -> 
     await confirmed(store)
     news = unread()
     await store.apply([news])
-    replayed = await store.replay(understood(news), actor="ada")
+    replayed = await store.back_office.replay(understood(news), actor="ada")
     assert replayed is not None
     assert replayed.applied is not None
     event = (await whole_log(store))[-1]
@@ -164,7 +164,7 @@ async def test_a_replay_makes_the_one_event_of_the_fact(store: PaymentStore) -> 
     assert replayed.stored.outcome == "APPLIED"
     assert (replayed.stored.reason, replayed.stored.event_id) == ("", event.event_id)
     assert (replayed.stored.copies, replayed.stored.fact_id) == (0, "P-1")
-    again = await store.replay(understood(news), actor="ada")
+    again = await store.back_office.replay(understood(news), actor="ada")
     assert again is not None
     assert again.applied is None
     assert len(await whole_log(store)) == 2
@@ -176,7 +176,7 @@ async def test_a_replay_of_what_another_notification_told_is_a_duplicate(
     await confirmed(store)
     news = unread()
     _, applied = await told(store, news, notified(a_payment_fact()))
-    replayed = await store.replay(understood(news), actor="ada")
+    replayed = await store.back_office.replay(understood(news), actor="ada")
     assert replayed is not None
     assert applied.event is not None
     assert (replayed.stored.outcome, replayed.stored.event_id) == (
@@ -191,7 +191,9 @@ async def test_a_replay_of_what_is_still_not_understood_keeps_its_new_reason(
 ) -> None:
     news = unread()
     await store.apply([news])
-    replayed = await store.replay(replace(news, not_understood="missing:paymentId"), actor="ada")
+    replayed = await store.back_office.replay(
+        replace(news, not_understood="missing:paymentId"), actor="ada"
+    )
     assert replayed is not None
     assert (replayed.stored.outcome, replayed.stored.reason) == (
         "QUARANTINED",
@@ -204,7 +206,7 @@ async def test_a_replayed_capture_waits_for_its_payment_like_any_other(
 ) -> None:
     news = unread()
     await store.apply([news])
-    await store.replay(understood(news, a_capture()), actor="ada")
+    await store.back_office.replay(understood(news, a_capture()), actor="ada")
     assert await kept(store) == [("ORPHANED", None)]
     await confirmed(store)
     await store.apply([notified(a_payment_fact())])
@@ -219,7 +221,7 @@ async def test_replays_and_resends_at_the_same_instant_make_one_event(
     await store.apply([news])
     ready = understood(news)
     await asyncio.gather(
-        *(store.replay(ready, actor="ada") for _ in range(4)),
+        *(store.back_office.replay(ready, actor="ada") for _ in range(4)),
         *(store.apply([understood(unread(b"the same bytes"))]) for _ in range(4)),
     )
     event = (await whole_log(store))[-1]
@@ -228,7 +230,7 @@ async def test_replays_and_resends_at_the_same_instant_make_one_event(
 
 
 async def test_what_is_gone_meanwhile_is_not_replayed(store: PaymentStore) -> None:
-    assert await store.replay(understood(unread()), actor="ada") is None
+    assert await store.back_office.replay(understood(unread()), actor="ada") is None
 
 
 # Discarded
@@ -237,25 +239,25 @@ async def test_what_is_gone_meanwhile_is_not_replayed(store: PaymentStore) -> No
 async def test_what_is_discarded_stays_stored_and_out_of_the_list(store: PaymentStore) -> None:
     news = unread()
     await store.apply([news])
-    [listed] = await store.quarantined("", 10, actor="ada")
+    [listed] = await store.back_office.quarantined("", 10, actor="ada")
     assert listed.notification_id == id_of(news)
-    found = await store.discard(id_of(news), "a test of Antom's", actor="ada")
+    found = await store.back_office.discard(id_of(news), "a test of Antom's", actor="ada")
     assert found == (replace(listed, outcome="DISCARDED"), True)
-    assert await store.quarantined("", 10, actor="ada") == []
-    shown = await store.show_notification(id_of(news), with_body=True, actor="ada")
+    assert await store.back_office.quarantined("", 10, actor="ada") == []
+    shown = await store.back_office.show_notification(id_of(news), with_body=True, actor="ada")
     assert shown is not None
     assert news.notification is not None
     assert shown[1] == news.notification.body
-    again = await store.discard(id_of(news), "again", actor="ada")
+    again = await store.back_office.discard(id_of(news), "again", actor="ada")
     assert again == (replace(listed, outcome="DISCARDED"), False)
-    assert await store.discard("nothing", "why", actor="ada") is None
+    assert await store.back_office.discard("nothing", "why", actor="ada") is None
 
 
 async def test_only_what_is_quarantined_can_be_discarded(store: PaymentStore) -> None:
     await confirmed(store)
     news = notified(a_payment_fact())
     await store.apply([news])
-    found = await store.discard(id_of(news), "oops", actor="ada")
+    found = await store.back_office.discard(id_of(news), "oops", actor="ada")
     assert found is not None
     assert (found[0].outcome, found[1]) == ("APPLIED", False)
     assert (await kept(store))[0][0] == "APPLIED"
@@ -268,7 +270,7 @@ async def test_a_resend_of_what_was_discarded_does_not_resurrect_it(
     await confirmed(store)
     news: Member = made(b"the same bytes")
     await store.apply([news])
-    await store.discard(id_of(news), "known at Antom", actor="ada")
+    await store.back_office.discard(id_of(news), "known at Antom", actor="ada")
     await told(store, made(b"the same bytes"), made(b"the same bytes"))
     assert await kept(store) == [("DISCARDED", None)]
     assert await rows(store, "SELECT copies FROM notifications") == [(2,)]
@@ -281,7 +283,7 @@ async def test_money_news_counts_when_it_is_resent_and_understood_though_it_was_
     await confirmed(store)
     news = unread(b"the same bytes")
     await store.apply([news])
-    await store.discard(id_of(news), "not understood", actor="ada")
+    await store.back_office.discard(id_of(news), "not understood", actor="ada")
     first, again = await told(store, understood(news), understood(news))
     assert (first.outcome, again.outcome) == (APPLIED, DUPLICATE)
     event = (await whole_log(store))[-1]
@@ -296,7 +298,7 @@ async def test_what_is_discarded_does_not_count_when_an_inquiry_tells_the_same(
     await confirmed(store)
     news = late(body=b"late")
     await store.apply([news])
-    await store.discard(id_of(news), "settled by hand", actor="ada")
+    await store.back_office.discard(id_of(news), "settled by hand", actor="ada")
     await told(store, INQUIRED, news)
     assert await kept(store) == [("DISCARDED", (await whole_log(store))[-1].event_id)]
     assert len(await whole_log(store)) == 2
@@ -344,7 +346,9 @@ async def test_the_list_is_by_reason_or_its_first_part_and_bounded(store: Paymen
     )
 
     async def reasons(reason: str, limit: int = 10) -> set[str]:
-        return {one.reason for one in await store.quarantined(reason, limit, actor="ada")}
+        return {
+            one.reason for one in await store.back_office.quarantined(reason, limit, actor="ada")
+        }
 
     assert len(await reasons("")) == 4
     assert await reasons("missing") == {"missing:paymentId", "missing:captureId"}
@@ -362,7 +366,7 @@ async def test_pages_go_on_after_the_last_one_also_among_those_of_one_instant(
     before = replace(earlier.notification, received_time=NOW - timedelta(seconds=1))
     await store.apply([*members, replace(earlier, notification=before)])
     found, after = [], None
-    while page := await store.quarantine_page("", after=after, limit=2):
+    while page := await store.back_office.quarantine_page("", after=after, limit=2):
         found += [stored.notification_id for stored in page]
         after = page[-1]
     assert found == [id_of(earlier), *sorted(id_of(member) for member in members)]

@@ -13,10 +13,10 @@ from antom_payments.fact import Outcome
 from antom_payments.money import Money
 from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.store import DataCipher, PaymentStore, open_store
-from antom_payments.store.sessions import _PRIVATE_DATA_GRACE as PRIVATE_DATA_GRACE
+from antom_payments.store.sessions import PRIVATE_DATA_WINDOW
 from clock import FrozenClock
 from facts import a_payment, a_payment_fact
-from stored import REQUEST, SESSION, begun, confirmed, notified, rows, whole_log
+from stored import REQUEST, SESSION, begun, confirmed, erased, notified, rows, whole_log
 
 
 async def test_an_intent_is_stored_before_antom_is_asked_and_tells_nothing_yet(
@@ -282,12 +282,12 @@ async def test_private_data_is_erased_when_its_time_is_over_and_nothing_else(
     events = await whole_log(store)
     kept_until = SESSION.payment_session_expiry_time
     assert kept_until is not None
-    clock.advance((kept_until + PRIVATE_DATA_GRACE - clock.now()).total_seconds())
-    assert await store.erase_expired() == 0
+    clock.advance((kept_until + PRIVATE_DATA_WINDOW - clock.now()).total_seconds())
+    assert await erased(store) == 0
     clock.advance(1)
     await begun(store, payment_request_id="new")
-    assert await store.erase_expired() == 1
-    assert await store.erase_expired() == 0
+    assert await erased(store) == 1
+    assert await erased(store) == 0
     assert await rows(store, "SELECT payment_request_id FROM private_data") == [("new",)]
     assert await store.payment("default", payment_request_id=old.payment_request_id) == old
     assert await whole_log(store) == events
@@ -298,7 +298,7 @@ async def test_a_session_can_be_asked_for_again_after_the_first_request_was_eras
 ) -> None:
     old = await confirmed(store)
     clock.advance(10_000)
-    assert await store.erase_expired() == 1
+    assert await erased(store) == 1
     again = await store.begin_session(
         replace(old, version=0, state=PaymentState.CREATING), b"as now asked", lease_seconds=15
     )
@@ -306,4 +306,4 @@ async def test_a_session_can_be_asked_for_again_after_the_first_request_was_eras
     session = replace(SESSION, payment_session_expiry_time=clock.now() + timedelta(hours=1))
     await store.confirm_session(again, session)
     assert (await begun(store)).session == session
-    assert await store.erase_expired() == 0
+    assert await erased(store) == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from antom_payments.antom import AntomClient
+from antom_payments.antom import AntomClient, BreakerOptions
 from antom_payments.service import (
     Merchant,
     PaymentService,
@@ -30,7 +30,12 @@ from use_cases.till import (
 
 @pytest.fixture(scope="session")
 async def listening() -> AsyncIterator[tuple[ScriptedAntom, AntomClient]]:
-    async with scripted_antom() as antom, antom_client(antom.origin) as client:
+    # Shared by many tests: what one of them breaks must not shut Antom off for the next.
+    unbreakable = BreakerOptions(failures=1_000_000)
+    async with (
+        scripted_antom() as antom,
+        antom_client(antom.origin, breaker=unbreakable) as client,
+    ):
         yield antom, client
 
 

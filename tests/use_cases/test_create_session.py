@@ -33,7 +33,7 @@ from scripted_antom import (
     session,
     unknown,
 )
-from stored import rows
+from stored import erased, rows
 from use_cases.till import (
     LEASE_SECONDS,
     POLICY,
@@ -187,7 +187,7 @@ async def test_a_session_is_fresh_after_the_first_requests_private_data_was_eras
     till.antom.will(SESSION, session(), session("session-2", expiry="2026-03-02T15:00:00Z"))
     await till.create()
     till.clock.advance(3 * 3600)
-    assert await till.store.erase_expired() == 1
+    assert await erased(till.store) == 1
     answer = await till.create()
     assert answer.session
     assert answer.session.payment_session_id == "session-2"

@@ -9,6 +9,7 @@ import pytest
 
 from antom_payments.antom import AntomClient
 from antom_payments.fact import OUTSIDE_WINDOW, Outcome
+from antom_payments.money import Money
 from antom_payments.payment import EventType, PaymentState
 from antom_payments.reconcile import ReconcileOptions, Reconciler
 from antom_payments.service import Merchant
@@ -170,6 +171,21 @@ async def test_the_net_adopts_an_orphan_whose_payment_is_known(
     assert await orphan_states(till) == ["ADOPTED"]
 
 
+async def test_what_the_net_adopts_is_alerted_when_it_contradicts_the_payment(
+    till: Till,
+    antom: ScriptedAntom,
+    chase: Callable[..., Reconciler],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    antom.will(SESSION, session())
+    news = a_payment_fact(payment_request_id="pay-1", amount=Money("SGD", 1))
+    await till.store.apply([notified(news)])
+    await till.create()
+    await chase().sweep()
+    assert (await till.news())[-1] is EventType.AMOUNT_MISMATCH
+    assert "'event': 'contradiction'" in caplog.text
+
+
 async def test_news_from_outside_the_window_counts_once_an_inquiry_agrees(
     till: Till, antom: ScriptedAntom, chase: Callable[..., Reconciler]
 ) -> None:
@@ -201,3 +217,41 @@ async def test_news_from_outside_the_window_that_an_inquiry_denies_stays_aside(
     assert [row.outcome for row in await rows(till.store, "SELECT outcome FROM notifications")] == [
         "QUARANTINED"
     ]
+
+
+async def test_a_payment_made_elsewhere_is_not_adopted_with_the_amount_of_a_part_of_it(
+    till: Till, antom: ScriptedAntom, chase: Callable[..., Reconciler]
+) -> None:
+    """A status that we do not know tells no payment, and a capture may be of a part."""
+    await a_capture_of_nobody(till)
+    part = {
+        "transactionType": "CAPTURE",
+        "transactionStatus": "SUCCESS",
+        "transactionId": "C-9",
+        "transactionAmount": {"currency": "SGD", "value": "1000"},
+    }
+    antom.will(INQUIRY, owned_by("pay-1", paymentStatus="PARTLY_PAID", transactions=[part]))
+    await chase(adopt_foreign=True).run_due()
+    assert await till.stored() is None
+    assert await orphan_states(till) == ["WAITING"]
+
+
+async def test_news_that_its_payment_does_not_adopt_is_unattributed_in_its_time_and_alerted(
+    till: Till,
+    antom: ScriptedAntom,
+    chase: Callable[..., Reconciler],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Antom says that it is ours, at another amount: nothing is bound, and a person must look."""
+    antom.will(SESSION, session())
+    await till.create()
+    await a_capture_of_nobody(till)
+    antom.will(INQUIRY, owned_by("pay-1", paymentAmount={"currency": "SGD", "value": "9900"}))
+    await chase().run_due()
+    assert await orphan_states(till) == ["WAITING", None]
+    till.clock.advance(49 * HOURS)
+    while await chase().run_due():
+        pass
+    assert await orphan_states(till) == ["UNATTRIBUTED", None]
+    assert "UNATTRIBUTED" in caplog.text
+    assert await rows(till.store, "SELECT * FROM inquiries WHERE kind = 'ORPHAN'") == []

@@ -399,3 +399,46 @@ async def test_a_question_that_antom_refuses_concludes_nothing(
     antom.will(INQUIRY, refused("PARAM_ILLEGAL"))
     await pass_time(till, reconcile, LAPSE_SECONDS + 600, step=600)
     assert await till.news() == [EventType.SESSION_CREATED]
+
+
+@pytest.mark.parametrize("never", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+async def test_times_that_mean_never_do_not_hide_what_became_of_the_payment(
+    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler, never: str
+) -> None:
+    till = at_the_till
+    antom.will(
+        INQUIRY,
+        inquired(
+            paymentTime=never, authExpiryTime=never, transactions=captures(("C-1", "SUCCESS"))
+        ),
+    )
+    await pass_time(till, reconcile, 40)
+    stored = await till.stored()
+    assert stored
+    assert stored.state is PaymentState.SUCCEEDED
+
+
+async def test_a_session_renewed_while_its_lapse_was_concluded_lapses_in_its_own_time(
+    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
+) -> None:
+    """The answer "no such order" is on its way when the buyer comes back for another session."""
+    till = at_the_till
+    await pass_time(till, reconcile, LAPSE_SECONDS - 30, step=60)
+    antom.asked.clear()
+    late = Held(NOT_SUBMITTED)
+    antom.will(INQUIRY, late, NOT_SUBMITTED)
+    antom.will(SESSION, session("session-2", expiry="2026-03-02T11:30:00Z"))
+    till.clock.advance(60)
+    looking = asyncio.create_task(reconcile.run_due())
+    await antom.was_asked()
+    await till.create()
+    late.go_on.set()
+    async with asyncio.timeout(PATIENCE):
+        await looking
+    stored = await till.stored()
+    assert stored
+    assert stored.state is PaymentState.AWAITING_BUYER
+    await pass_time(till, reconcile, 2 * 3600, step=300)
+    stored = await till.stored()
+    assert stored
+    assert stored.state is PaymentState.EXPIRED

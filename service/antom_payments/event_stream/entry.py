@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from antom_payments.cursor import UNKNOWN_FINGERPRINT, CursorSeal, Position, fingerprint_of
+from antom_payments.cursor import START, CursorSeal, Phase, Position, fingerprint_of
 from antom_payments.payment import EventType, PaymentState
 from antom_payments.payment_event import EventFilter, PaymentEvent
 
@@ -56,13 +56,16 @@ class Encoder:
         cursor = self.cursor(event.sequence, event.event_id)
         return Mark(event.sequence, cursor, event.append_time)
 
-    def mark_before(self, sequence: int, append_time: datetime | None = None) -> Mark:
-        """The place before an event whose predecessor is not kept.
+    def mark_before(self, oldest: PaymentEvent | None) -> Mark:
+        """The place before the oldest event kept, known again by that event; None is no event.
 
-        ``append_time`` is the event's.
+        The start of the log while nothing was pruned.
         """
-        before = Position(max(sequence - 1, 0), UNKNOWN_FINGERPRINT)
-        return Mark(before.sequence, self._seal.seal(before), append_time)
+        if oldest is None or oldest.sequence == 1:
+            return Mark(0, self._seal.seal(START), oldest.append_time if oldest else None)
+        fingerprint = fingerprint_of(oldest.event_id)
+        before = Position(oldest.sequence - 1, fingerprint, Phase.BEFORE)
+        return Mark(before.sequence, self._seal.seal(before), oldest.append_time)
 
     def entry(self, event: PaymentEvent) -> Entry:
         """The event as it is sent."""

@@ -36,28 +36,36 @@ class Pages:
         self._page_events = page_events
         self._turns = asyncio.Semaphore(at_once)
 
-    async def read(self, after: int, up_to: int, event_filter: EventFilter) -> Page:
+    async def read(self, after: Mark, up_to: int, event_filter: EventFilter) -> Page:
         """The next page after ``after``, at most up to ``up_to``, which the tail has seen.
 
         Raises:
             CursorExpired: events after ``after`` were pruned.
-            LogRewound: the log ends before ``up_to``.
+            LogRewound: the log ends before ``up_to``, or has another event at ``after``.
             LogCorrupt: a sequence is missing (unfiltered reads only).
             StoreUnavailable: the database cannot be used.
         """
         async with self._turns:
             page = await self._log.page(
-                after,
-                window=min(_WINDOW, up_to - after),
+                after.sequence,
+                window=min(_WINDOW, up_to - after.sequence),
                 limit=self._page_events,
                 event_filter=None if event_filter == EVERYTHING else event_filter,
             )
-            if page.head < up_to:
+            if page.head < up_to or self._is_of_another_log(page, after):
                 raise LogRewound
-            if page.oldest > after + 1:
-                raise CursorExpired(self._encoder.mark_before(page.oldest).cursor)
+            if page.oldest > after.sequence + 1:
+                raise CursorExpired(self._encoder.mark_before(await self._log.oldest()).cursor)
             through = await self._end_of(page)
         return Page(await self._encoded(page.events), through)
+
+    def _is_of_another_log(self, page: LogPage, after: Mark) -> bool:
+        """Whether the log was restored meanwhile, and the tail has not seen it yet.
+
+        Not to be told where the event before the page was pruned: that takes days, the tail not.
+        """
+        event_id = page.after_event_id
+        return bool(event_id) and self._encoder.cursor(after.sequence, event_id) != after.cursor
 
     async def _end_of(self, page: LogPage) -> Mark:
         """The place at the page's end, where another's event may be."""
@@ -68,8 +76,8 @@ class Pages:
         event = await self._log.event(page.through)
         if event is not None:
             return self._encoder.mark(event)
-        oldest, _ = await self._log.bounds()
-        if oldest > page.through:
+        oldest = await self._log.oldest()
+        if oldest is not None and oldest.sequence > page.through:
             raise CursorExpired(self._encoder.mark_before(oldest).cursor)
         raise LogCorrupt(page.through - 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from antom_payments.cursor import UNKNOWN_FINGERPRINT, CursorSeal, Position
+from antom_payments.cursor import CursorSeal, Phase, Position
 from antom_payments.errors import CursorExpired, CursorInvalid, LogCorrupt, LogRewound
 from antom_payments.event_stream.entry import Encoder, Mark
 from antom_payments.event_stream.pages import Pages
@@ -77,7 +77,8 @@ class EventStream:
         self._log = log
         self._seal = CursorSeal(log.cursor_key, log.log_id)
         self._encoder = Encoder(self._seal, encode)
-        self._ring = Ring(self._encoder.mark_before(1), events=ring_events, size_bytes=ring_bytes)
+        start = self._encoder.mark_before(None)
+        self._ring = Ring(start, events=ring_events, size_bytes=ring_bytes)
         self._pages = Pages(
             log, self._ring, self._encoder, page_events=page_events, at_once=page_reads
         )
@@ -146,16 +147,18 @@ class EventStream:
 
         Raises LogRewound for a sequence that the log does not have yet, and StoreUnavailable.
         """
-        if sequence and self._ring.epoch and self._ring.covers(sequence):
+        # Not from memory once it was pruned: another replica would not know it.
+        is_kept = self._ring.epoch and sequence >= max(self._tail.oldest, 1)
+        if is_kept and self._ring.covers(sequence):
             return self._ring.mark(sequence).cursor
         while True:
             event = await self._log.event(sequence) if sequence else None
             if event is not None:
                 return self._encoder.mark(event).cursor
-            oldest, head = await self._log.bounds()
-            if sequence > head:
+            if sequence > (await self._log.bounds())[1]:
                 raise LogRewound
-            if sequence < max(oldest, 1):
+            oldest = await self._log.oldest()
+            if oldest is None or sequence < oldest.sequence:
                 return self._encoder.mark_before(oldest).cursor
 
     async def _mark_of(self, start: Start) -> Mark:
@@ -167,46 +170,47 @@ class EventStream:
                 await self._tail.reach(head)
                 return self._ring.head
             case Earliest():
-                oldest, head = await self._log.bounds()
+                _, head = await self._log.bounds()
                 await self._tail.reach(head)
-                return await self._mark_before(oldest)
+                return self._encoder.mark_before(await self._log.oldest())
 
     async def _mark_of_cursor(self, cursor: str) -> Mark:
-        """The place that a cursor names, after asking whether it is still what it was."""
+        """The place that a cursor names, if the log still has what it had there.
+
+        The cursor's witness must be kept, and be the same event: without it, nobody could tell a
+        pruned past from a future that a restore took back.
+        """
         position = self._seal.open(cursor)
-        if position.phase:
+        if position.phase not in set(Phase):
             raise CursorInvalid
-        if self._ring.covers(position.sequence):
-            return _same(self._ring.mark(position.sequence), position, cursor)
-        oldest, head = await self._log.bounds()
-        if position.sequence > head:
+        if position.phase == Phase.AFTER and self._ring.covers(position.sequence):
+            return _same(self._ring.mark(position.sequence), cursor)
+        _, head = await self._log.bounds()
+        if position.witness > head:
             raise LogRewound
         await self._tail.reach(head)
-        first = max(oldest, 1)
-        if position.sequence < first - 1:
-            raise CursorExpired(self._encoder.mark_before(first).cursor)
-        if position.sequence == first - 1:
-            return await self._mark_before(first)
-        event = await self._log.event(position.sequence)
+        event = await self._log.event(position.witness) if position.witness else None
         if event is None:
-            return await self._missing(position, cursor)
-        return _same(self._encoder.mark(event), position, cursor)
+            return await self._mark_without_witness(position, cursor)
+        if position.phase == Phase.BEFORE:
+            before = _same(self._encoder.mark_before(event), cursor)
+            # A restore may have brought back what was pruned.
+            earlier = await self._log.event(position.sequence)
+            return before if earlier is None else self._encoder.mark(earlier)
+        return _same(self._encoder.mark(event), cursor)
 
-    async def _missing(self, position: Position, cursor: str) -> Mark:
-        """An event was kept and then was not: pruned in between, or a hole."""
-        oldest, _ = await self._log.bounds()
-        if position.sequence >= oldest:
-            raise LogCorrupt(position.sequence - 1)
-        return await self._mark_of_cursor(cursor)
-
-    async def _mark_before(self, oldest: int) -> Mark:
-        """The place before the oldest event kept, as old as that event."""
-        event = await self._log.event(oldest) if oldest else None
-        return self._encoder.mark_before(oldest, event.append_time if event else None)
+    async def _mark_without_witness(self, position: Position, cursor: str) -> Mark:
+        """The start of a log that still has its first event; else the cursor's event is pruned."""
+        oldest = await self._log.oldest()
+        if not position.witness and (oldest is None or oldest.sequence == 1):
+            return _same(self._encoder.mark_before(oldest), cursor)
+        if oldest is None or oldest.sequence <= position.witness:
+            raise LogCorrupt(position.witness - 1)
+        raise CursorExpired(self._encoder.mark_before(oldest).cursor)
 
 
-def _same(mark: Mark, position: Position, cursor: str) -> Mark:
+def _same(mark: Mark, cursor: str) -> Mark:
     """The mark, unless another event stands there than when the cursor was made."""
-    if position.fingerprint != UNKNOWN_FINGERPRINT and mark.cursor != cursor:
+    if mark.cursor != cursor:
         raise LogRewound
     return mark

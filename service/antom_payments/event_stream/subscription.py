@@ -208,8 +208,11 @@ class Subscription:
             self._next_match = 0
 
     def _skip_unwanted(self) -> None:
-        """Jump over what the wake-up index knows not to be wanted."""
-        if not self._is_live:
+        """Jump over what the wake-up index knows not to be wanted.
+
+        Not once it failed: the ring may have started anew, behind what was lost.
+        """
+        if not self._is_live or self._error is not None:
             return
         target = self._next_match - 1 if self._next_match else self._ring.head.sequence
         if target > self._mark.sequence and self._ring.covers(target):
@@ -230,7 +233,7 @@ class Subscription:
         """Read the next page, or wait for it ``seconds``: the read goes on behind a checkpoint."""
         if self._reading is None:
             self._reading = asyncio.create_task(
-                self._pages.read(self._mark.sequence, self._goal(), self.event_filter)
+                self._pages.read(self._mark, self._goal(), self.event_filter)
             )
             self._reading.add_done_callback(_acknowledge)
         reading = self._reading

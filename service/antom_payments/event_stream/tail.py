@@ -62,6 +62,8 @@ class Tail:
         self._page_events = page_events
         self._start_events = start_events
         self._pace = pace
+        self.oldest = 0
+        """The oldest sequence that was kept when the log was last read."""
         self._reading = asyncio.Lock()
         self._has_started = False
         self._corrupt: LogCorrupt | None = None
@@ -129,19 +131,20 @@ class Tail:
         # The newest known event again, and its successors, in one statement: of one snapshot.
         page = await self._log.page(max(known.sequence - 1, 0), limit=self._page_events)
         self._corrupt = None
-        error = self._break_in(page, known)
+        self.oldest = page.oldest
+        error = await self._break_in(page, known)
         if error is not None:
             await self._start(error)
             return True
         await self._append(page.events[1:] if known.sequence else page.events)
         return page.through < page.head
 
-    def _break_in(self, page: LogPage, known: Mark) -> PaymentsError | None:
+    async def _break_in(self, page: LogPage, known: Mark) -> PaymentsError | None:
         """Why the page does not continue what was read, or None when it does."""
+        if page.oldest > max(known.sequence, 1):
+            return CursorExpired(self._encoder.mark_before(await self._log.oldest()).cursor)
         if not known.sequence:
             return None
-        if page.oldest > known.sequence:
-            return CursorExpired(self._encoder.mark_before(page.oldest).cursor)
         if not page.events or self._encoder.mark(page.events[0]).cursor != known.cursor:
             return LogRewound()
         return None
@@ -179,7 +182,7 @@ class Tail:
         while True:
             oldest, head = await self._log.bounds()
             if not head:
-                return self._encoder.mark_before(1)
+                return self._encoder.mark_before(None)
             event = await self._log.event(max(head - self._start_events, oldest))
             # None: pruned or restored in between.
             if event is not None:

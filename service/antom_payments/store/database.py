@@ -1,81 +1,56 @@
-"""The database: engines with their settings, transactions with retries, errors in our words.
+"""The database: reads, and writes in transactions that are repeated when it asks for it.
 
-PostgreSQL (asyncpg) and SQLite (aiosqlite) run the same SQL; what differs is here.
+outages.py says what its errors mean, engines.py how its connections are made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import asyncpg
-from sqlalchemy import URL, Connection, NullPool, Pool, event, exc, make_url, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import NullPool, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from antom_payments import telemetry
-from antom_payments.errors import ConfigurationError, StoreUnavailable
+from antom_payments.errors import StoreOverloaded, StoreUnavailable
+from antom_payments.store.engines import WRITER, PoolOptions, create_engine
+from antom_payments.store.outages import TRIED_AGAIN, Trouble, code_of, trouble_of
 
 T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+Once = Callable[[float], Awaitable[T]]
+"""One attempt, which must not begin after that time of the event loop."""
 
-_WRITER = "antom_payments_writer"
 _ATTEMPTS = 5
 _LONGEST_TRANSACTION_SECONDS = 15.0
-# PostgreSQL: serialization failure, deadlock, lock timeout. The transaction did nothing: run it
-# again (PostgreSQL docs 13.5).
-_RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
-_POSTGRES_SETTINGS = {
-    "application_name": "antom-payments",
-    "timezone": "UTC",
-    "search_path": "public",
-    "statement_timeout": "5000",
-    "lock_timeout": "2000",
-    "idle_in_transaction_session_timeout": "10000",
-    # An acknowledged notification must survive a power cut (ops.md P-18).
-    "synchronous_commit": "on",
-    "default_transaction_isolation": "read committed",
-}
-_POSTGRES_17 = 17
-_OUTAGES = (
-    exc.DBAPIError,
-    exc.TimeoutError,
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-)
+"""What PostgreSQL 17 allows a transaction itself; here also for older ones, and for a network that
+takes its time with every statement."""
+_SILENT_SECONDS = 10.0
+"""Between two lines of the log about the same trouble."""
 
-
-@dataclass(frozen=True, slots=True)
-class PoolOptions:
-    """Sizes of the connection pool; an exhausted pool fails after ``timeout_seconds``."""
-
-    size: int = 8
-    timeout_seconds: float = 2.0
-    statement_cache_size: int = 100
-    """0 behind PgBouncer in transaction mode: its prepared statements are per connection."""
-    command_timeout_seconds: float | None = 10.0
-    """Longest wait for one answer of PostgreSQL, for a server that is frozen; None is for ever."""
+_log = telemetry.logger(__name__)
 
 
 class Database:
     """One database: reads, and writes in retried transactions.
 
     Raises StoreUnavailable for whatever the database does wrong; programming errors stay as they
-    are.
+    are. Nothing waits without bound: callers wait at most `PoolOptions.budget_seconds`, and at most
+    `PoolOptions.in_flight` of them.
     """
 
     def __init__(self, url: str, pool: PoolOptions | None = None) -> None:
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self._url = url
         self._pool = pool or PoolOptions()
-        self._engine = _create_engine(url, self._pool)
-        self._writer = self._engine.execution_options(**{_WRITER: True})
+        self._engine = create_engine(url, self._pool)
+        self._writer = self._engine.execution_options(**{WRITER: True})
         # SQLite has one writer at a time and an unfair busy handler: queue here, in order.
-        self._turn: asyncio.Lock | None = asyncio.Lock() if self.is_sqlite else None
+        self._turns = asyncio.Semaphore(1 if self.is_sqlite else self._pool.writers)
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._told: dict[Trouble, float] = {}
 
     @property
     def engine(self) -> AsyncEngine:
@@ -92,197 +67,121 @@ class Database:
 
         It is idle outside transactions for as long as it lives; its owner disposes of it.
         """
-        return _create_engine(self._url, self._pool, poolclass=NullPool)
+        return create_engine(self._url, self._pool, poolclass=NullPool)
 
     async def dispose(self) -> None:
-        """Close all connections, once what is under way has ended."""
+        """Close all connections, once what is under way has ended, and whatever the server does."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_LONGEST_TRANSACTION_SECONDS)
         await self._engine.dispose()
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run ``work`` in a transaction that is rolled back. Raises StoreUnavailable."""
-        return await self._to_its_end(self._read(work))
+    async def ping(self) -> None:
+        """Ask for a sign of life of a database that takes writes. Raises StoreUnavailable.
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        A server that was demoted answers reads as before: it is no database to serve from, and its
+        connections are dropped.
+        """
+        # With FOR UPDATE it fails where a write would, without touching a row.
+        question = (
+            "SELECT 1" if self.is_sqlite else "SELECT 1 FROM log_identity WHERE false FOR UPDATE"
+        )
+        await self.read(lambda connection: connection.execute(text(question)), sheds=False)
+
+    async def read(self, work: Work[T], *, sheds: bool = True) -> T:
+        """Run ``work`` in a transaction that is rolled back; again when its connection was cut.
+
+        With ``sheds`` False it is never turned away for the number of those who wait: for the few
+        readers whose number is bounded elsewhere, as the event stream's.
+
+        Raises StoreUnavailable, and StoreOverloaded when too many wait.
+        """
+        return await self._to_its_end(lambda until: self._read_once(work, until), sheds=sheds)
+
+    async def write(self, work: Work[T]) -> T:
         """Run ``work`` in one transaction and commit it; again when the database asks for it.
 
         ``work`` must have no effect outside the transaction and must be safe to repeat even after
-        a commit whose answer was lost. Raises StoreUnavailable, and what ``work`` raises.
+        a commit whose answer was lost. After StoreUnavailable nobody knows whether it was
+        committed, and it may yet be; after StoreOverloaded, which is one, nothing was done. Raises
+        these, and what ``work`` raises.
         """
-        return await self._to_its_end(self._write(work))
+        return await self._to_its_end(lambda until: self._write_once(work, until), sheds=True)
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` whole, also when the caller is cancelled.
+    async def _to_its_end(self, once: Once[T], *, sheds: bool) -> T:
+        """Run ``once`` whole, also when the caller is cancelled or has waited long enough.
 
         A transaction that is cut in the middle costs its connection, and leaves open whether it was
-        committed. The database's own timeouts bound it.
+        committed. The database's own timeouts bound it, and ours.
         """
-        task = asyncio.create_task(work)
+        if sheds and len(self._under_way) >= self._pool.in_flight:
+            self._note(Trouble.OVERLOADED)
+            raise StoreOverloaded
+        task = asyncio.create_task(self._repeated(once))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        done, _ = await asyncio.wait({task}, timeout=self._pool.budget_seconds)
+        if not done:
+            self._note(Trouble.SLOW)
+            raise StoreUnavailable
+        return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waits has it; nobody may be waiting any more
 
-    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        with in_our_words():
-            async with self._engine.connect() as connection:
-                return await work(connection)
-
-    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        for attempt in range(_ATTEMPTS):
+    async def _repeated(self, once: Once[T]) -> T:
+        """Run ``once`` until it succeeds, or fails in a way that repeating does not mend."""
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._pool.budget_seconds
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                with telemetry.quiet_span("transaction"):
-                    return await self._write_once(work)
-            except exc.ProgrammingError:
-                raise
-            except exc.IntegrityError:
-                # Two transactions wrote the same new key: the second look finds the first's row.
-                if attempt + 1 == _ATTEMPTS:
+                return await once(give_up)
+            except Exception as error:
+                trouble = trouble_of(error)
+                is_over = attempt == _ATTEMPTS or clock() >= give_up
+                if trouble is None or (is_over and trouble is Trouble.TAKEN):
                     raise
-            except _OUTAGES as error:
-                if attempt + 1 == _ATTEMPTS or not _is_retried(error):
+                if is_over or trouble not in TRIED_AGAIN:
+                    self._note(trouble, error)
                     raise StoreUnavailable from error
-            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+            await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
 
-    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        if self._turn is None:
-            async with self._writer.begin() as connection:
-                return await work(connection)
-        async with self._turn, self._writer.begin() as connection:
+    async def _read_once(self, work: Work[T], until: float) -> T:
+        async with self._engine.connect() as connection:
+            _refuse_late(until)
             return await work(connection)
 
+    async def _write_once(self, work: Work[T], until: float) -> T:
+        with telemetry.quiet_span("transaction"):
+            # In SQLite's queue as long as somebody may wait; else as for a connection.
+            patience = self._pool.budget_seconds if self.is_sqlite else self._pool.timeout_seconds
+            async with asyncio.timeout(patience):
+                await self._turns.acquire()
+            try:
+                # SQLite's own thread goes on whatever is cancelled here.
+                longest = None if self.is_sqlite else _LONGEST_TRANSACTION_SECONDS
+                async with asyncio.timeout(longest), self._writer.begin() as connection:
+                    _refuse_late(until)
+                    return await work(connection)
+            finally:
+                self._turns.release()
 
-@contextmanager
-def in_our_words() -> Iterator[None]:
-    """Turn whatever the database does wrong into StoreUnavailable; our mistakes stay as they are.
-
-    asyncpg's own errors are listed because SQLAlchemy does not wrap them while connecting.
-    """
-    try:
-        yield
-    except (exc.IntegrityError, exc.ProgrammingError):
-        raise
-    except _OUTAGES as error:
-        raise StoreUnavailable from error
-
-
-def _is_retried(error: Exception) -> bool:
-    if not isinstance(error, exc.DBAPIError):
-        return False
-    if getattr(error.orig, "sqlstate", None) in _RETRIED_SQLSTATES:
-        return True
-    if error.connection_invalidated:
-        return True
-    return "database is locked" in str(error.orig)
-
-
-def _create_engine(url: str, pool: PoolOptions, poolclass: type[Pool] | None = None) -> AsyncEngine:
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        return _create_sqlite(str(parsed.database or ""), pool)
-    if backend != "postgresql":
-        raise ConfigurationError(
-            "ANTOM_PAYMENTS_DATABASE_URL",
-            "expected postgresql://user:password@host/database or sqlite:///path/to/file.db",
-        )
-    sizes: dict[str, Any] = {"poolclass": poolclass} if poolclass else _pool_arguments(pool)
-    engine = create_async_engine(
-        _asyncpg_url(parsed),
-        **sizes,
-        hide_parameters=True,
-        connect_args={
-            "server_settings": _POSTGRES_SETTINGS,
-            "statement_cache_size": pool.statement_cache_size,
-            "timeout": 5,
-            "command_timeout": pool.command_timeout_seconds,
-        },
-    )
-    event.listen(engine.sync_engine, "connect", _set_transaction_timeout)
-    return engine
+    def _note(self, trouble: Trouble, error: Exception | None = None) -> None:
+        """Say what is wrong, now and then: not once for each call that suffers from it."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get(trouble, -_SILENT_SECONDS) < _SILENT_SECONDS:
+            return
+        self._told[trouble] = now
+        code = code_of(error) if error else ""
+        _log.warning("database_trouble", trouble=trouble.value, code=code, exc_info=error)
 
 
-def _asyncpg_url(url: URL) -> URL:
-    """``url`` for asyncpg, which calls libpq's `sslmode` `ssl`; refuses what it would not know."""
-    words = dict(url.query)
-    mode = words.pop("sslmode", None) or words.pop("ssl", None)
-    if words:
-        raise ConfigurationError(
-            "ANTOM_PAYMENTS_DATABASE_URL",
-            f"expected no other parameter than sslmode, found {', '.join(sorted(words))}",
-        )
-    return url.set(drivername="postgresql+asyncpg", query={"ssl": mode} if mode else {})
-
-
-def _pool_arguments(pool: PoolOptions) -> dict[str, Any]:
-    return {
-        "pool_size": pool.size,
-        "max_overflow": 0,
-        "pool_timeout": pool.timeout_seconds,
-        "pool_recycle": 1800,
-        "pool_use_lifo": True,
-    }
-
-
-def _set_transaction_timeout(connection: Any, record: Any) -> None:  # noqa: ARG001 - an event's
-    """Bound whole transactions where the server can (PostgreSQL 17 and newer).
-
-    On the driver's own connection: in the transaction that SQLAlchemy has open here, the setting
-    would be rolled back.
-    """
-
-    async def bound(driver: Any) -> None:
-        if driver.get_server_version().major >= _POSTGRES_17:
-            await driver.execute("SET transaction_timeout = '15s'")
-
-    connection.run_async(bound)
-
-
-def _create_sqlite(path: str, pool: PoolOptions) -> AsyncEngine:
-    if not path or path == ":memory:":
-        raise ConfigurationError(
-            "ANTOM_PAYMENTS_DATABASE_URL",
-            "expected a file, as in sqlite:///path/to/file.db: several processes share it",
-        )
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
-        **_pool_arguments(pool),
-        hide_parameters=True,
-        # No implicit transactions of the driver: `_begin_sqlite` says how each one begins.
-        connect_args={"isolation_level": None, "timeout": 10},
-    )
-    event.listen(engine.sync_engine, "connect", _set_sqlite_pragmas)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_sqlite_pragmas(connection: Any, record: Any) -> None:  # noqa: ARG001 - an event's
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode = WAL",
-        # NORMAL may lose an acknowledged commit in a power cut (ops.md P-20).
-        "synchronous = FULL",
-        "busy_timeout = 10000",
-        "foreign_keys = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Writers take the write lock at once.
-
-    A transaction that reads first and writes later fails at once when another process wrote in
-    between (measured: 98 % of two processes' transactions).
-    """
-    is_writer = connection.get_execution_options().get(_WRITER)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+def _refuse_late(until: float) -> None:
+    """Begin nothing that nobody waits for any more: its lease would keep others waiting."""
+    if asyncio.get_running_loop().time() >= until:
+        raise TimeoutError
 
 
 async def lock_transaction(connection: AsyncConnection, key: int) -> None:

@@ -17,12 +17,15 @@ from sqlalchemy import text
 
 from antom_payments import telemetry
 from antom_payments.errors import StoreUnavailable
-from antom_payments.store.database import Database, in_our_words
+from antom_payments.store.database import Database
+from antom_payments.store.outages import in_our_words
 
 _CHANNEL = "antom_payments_log"
 _LEAST_PAUSE_SECONDS = 0.05
 """Between two hints of one process: what is appended meanwhile shares the next."""
 _RECONNECT_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 20.0
+"""A connection that the network forgot is as silent as one on which nothing happens."""
 
 _log = telemetry.logger(__name__)
 
@@ -100,6 +103,10 @@ class Hints:
                 driver.add_termination_listener(on_lost)
                 await driver.add_listener(_CHANNEL, on_hint)
                 heard()
-                await lost.wait()
+                while not lost.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                            await lost.wait()
+                    await driver.execute("SELECT 1")
         finally:
             await engine.dispose()

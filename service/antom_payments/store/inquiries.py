@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, exists, or_, select, tuple_, update
+from sqlalchemy import case, delete, exists, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Cadence, Phase, Priority, priority_of
-from antom_payments.payment import Payment, PaymentState
+from antom_payments.payment import Payment
 from antom_payments.store.batch import InquiryKind, OrphanState, WantedInquiry
 from antom_payments.store.rows import payment_from_row
-from antom_payments.store.tables import facts, inquiries, payments
+from antom_payments.store.tables import IS_OPEN, facts, inquiries, payments
 
 PaymentKey = tuple[str, str]
 
@@ -75,15 +75,23 @@ class Inquiries:
             phase = Phase.ORPHAN if one.kind is InquiryKind.ORPHAN else Phase.PRESSING
             row = _row(one, phase, due=now, now=now)
             rows.append(row | {"priority": priority})
-        await _upsert(connection, rows)
+        await _upsert(connection, rows, is_asked_sooner=True)
 
     async def hasten(self, connection: AsyncConnection, payment: Payment) -> None:
-        """Ask again soon about a payment that somebody waits for, if it is asked about at all."""
+        """Ask again soon about an open payment that somebody waits for.
+
+        One whose money is held or taken keeps its pace: whoever reads it has just been told, and
+        many readers must not spend the merchant's rate.
+        """
         now = self._now()
         soon = self.cadence.due(payment, Phase.PRESSING, step=0, since=now, now=now)
         await connection.execute(
             update(inquiries)
-            .where(*_of_payment(payment), inquiries.c.due_time > soon)
+            .where(
+                *_of_payment(payment),
+                inquiries.c.phase.in_((Phase.WAITING, Phase.PRESSING)),
+                inquiries.c.due_time > soon,
+            )
             .values(due_time=soon, priority=Priority.EVIDENCE)
         )
 
@@ -98,8 +106,7 @@ class Inquiries:
             inquiries.c.kind == InquiryKind.PAYMENT,
             inquiries.c.subject_id == payments.c.payment_request_id,
         )
-        wanted = or_(payments.c.state.in_(_OPEN), payments.c.inquiry_wanted)
-        rows = await connection.execute(select(payments).where(wanted, ~asked).limit(limit))
+        rows = await connection.execute(select(payments).where(IS_OPEN, ~asked).limit(limit))
         found = [payment_from_row(row) for row in rows.mappings()]
         begun = [
             self._begun(payment, phase, now)
@@ -122,14 +129,6 @@ class Inquiries:
         )
 
 
-_OPEN = (
-    PaymentState.CREATING,
-    PaymentState.AWAITING_BUYER,
-    PaymentState.PROCESSING,
-    PaymentState.AUTHORIZED,
-)
-
-
 def _row(wanted: WantedInquiry, phase: Phase, *, due: datetime, now: datetime) -> dict[str, Any]:
     return {
         "merchant_account": wanted.merchant_account,
@@ -143,15 +142,23 @@ def _row(wanted: WantedInquiry, phase: Phase, *, due: datetime, now: datetime) -
     }
 
 
-async def _upsert(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    """Begin a phase; whoever asks meanwhile keeps the lease, and settles into the new phase."""
+async def _upsert(
+    connection: AsyncConnection, rows: Sequence[dict[str, Any]], *, is_asked_sooner: bool = False
+) -> None:
+    """Begin a phase; whoever asks meanwhile keeps the lease, and settles into the new phase.
+
+    With ``is_asked_sooner`` nothing that presses already is put behind what does not.
+    """
     if rows:
         statement = _inserting(connection)
-        changed = ("phase", "step", "since_time", "priority", "due_time")
+        told = statement.excluded
+        names = ("phase", "step", "since_time", "priority", "due_time")
+        changed: dict[str, Any] = {name: told[name] for name in names}
+        if is_asked_sooner:
+            stays = inquiries.c.priority < told.priority
+            changed["priority"] = case((stays, inquiries.c.priority), else_=told.priority)
         await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=KEY, set_={name: statement.excluded[name] for name in changed}
-            ),
+            statement.on_conflict_do_update(index_elements=KEY, set_=changed),
             sorted(rows, key=_key),
         )
 

@@ -7,6 +7,7 @@ all of them draw from one token bucket for each merchant.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +25,11 @@ from antom_payments.store.rows import payment_from_row
 from antom_payments.store.tables import facts, inquiries, inquiry_rates, payments
 
 Row = Mapping[Any, Any]
+
+_ROUTINES_TURN = 4
+"""Each so many claims of a merchant, by a process, routine goes before evidence."""
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""By so much, at most, the clocks of replicas that are in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class InquiryLeases:
     def __init__(self, cadence: Cadence, now: Callable[[], datetime]) -> None:
         self._cadence = cadence
         self._now = now
+        self._turns: Counter[str] = Counter()
 
     async def claim(
         self,
@@ -169,19 +176,27 @@ class InquiryLeases:
         ).one()
         passed = max(0.0, (now - bucket.update_time).total_seconds())
         tokens = min(rate.burst, bucket.tokens + passed * rate.per_second)
+        # A clock that was far ahead, and was put right, must not stop the bucket until then.
+        is_ahead = bucket.update_time - now > _CLOCKS_DIFFER
+        update_time = now if is_ahead else max(now, bucket.update_time)
         await connection.execute(
-            update(inquiry_rates)
-            .where(mine)
-            .values(tokens=tokens, update_time=max(now, bucket.update_time))
+            update(inquiry_rates).where(mine).values(tokens=tokens, update_time=update_time)
         )
         return int(tokens)
 
     async def _due(
         self, connection: AsyncConnection, merchant_account: str, limit: int, now: datetime
     ) -> list[Row]:
-        """By class, as the index has them: the routine of a week must not be walked through."""
+        """By class, as the index has them: the routine of a week must not be walked through.
+
+        Now and then from the other end: what never stops pressing must not keep a payment that
+        waits from lapsing, nor one that was paid from being looked at again.
+        """
         found: list[Row] = []
-        for priority in Priority:
+        if limit:
+            self._turns[merchant_account] += 1
+        is_routines_turn = self._turns[merchant_account] % _ROUTINES_TURN == 0
+        for priority in sorted(Priority, reverse=is_routines_turn):
             if len(found) == limit:
                 break
             result = await connection.execute(
@@ -225,9 +240,12 @@ class InquiryLeases:
 async def most_overdue(connection: AsyncConnection, now: datetime) -> datetime | None:
     """Since when the inquiry that waits longest has been due; None when none is."""
     result = await connection.execute(
-        select(func.min(inquiries.c.due_time)).where(inquiries.c.due_time <= now, _is_free(now))
+        select(inquiries.c.due_time)
+        .where(inquiries.c.due_time <= now, _is_free(now))
+        .order_by(inquiries.c.due_time)
+        .limit(1)
     )
-    found: datetime | None = result.scalar_one()
+    found: datetime | None = result.scalar_one_or_none()
     return found
 
 

@@ -12,9 +12,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from opentelemetry.trace import SpanKind
-from sqlalchemy import Select, and_, func, insert, select, text
+from sqlalchemy import Result, Select, and_, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments import telemetry
@@ -34,14 +35,16 @@ class LogPage:
     """A stretch of the log.
 
     Everything up to `through` that the filter admits, and that the caller had not read, is in
-    `events`. `oldest` and `head` are the first and last sequences kept, 0 when the log is empty;
-    both were read in the same statement as the events.
+    `events`. `oldest` and `head` are the first and last sequences kept, 0 when the log is empty.
+    `after_event_id` is the id of the event that the page follows; empty when it is not kept. All
+    were read in the same statement as the events.
     """
 
     events: tuple[PaymentEvent, ...]
     through: int
     oldest: int
     head: int
+    after_event_id: str = ""
 
 
 class EventLog:
@@ -70,7 +73,7 @@ class EventLog:
             StoreUnavailable: the database cannot be used.
         """
         statement = _page_statement(after, window, limit, event_filter)
-        result = await self._database.read(lambda connection: connection.execute(statement))
+        result = await self._read(statement)
         rows = result.mappings().all()
         head = rows[0]["log_head"] or 0
         oldest = rows[0]["log_oldest"] or 0
@@ -81,11 +84,18 @@ class EventLog:
             through = max(after, min(after + window, head))
         if event_filter is None and after >= oldest - 1:
             _refuse_holes(after, through, found)
-        return LogPage(found, through, oldest, head)
+        return LogPage(found, through, oldest, head, rows[0]["after_event_id"] or "")
 
     async def event(self, sequence: int) -> PaymentEvent | None:
         """The event with this number, or None when it is not (or no longer) in the log."""
         statement = select(events).where(events.c.sequence == sequence)
+        result = await self._read(statement)
+        row = result.mappings().one_or_none()
+        return None if row is None else event_from_row(row)
+
+    async def oldest(self) -> PaymentEvent | None:
+        """The first event kept; None when the log is empty."""
+        statement = select(events).order_by(events.c.sequence).limit(1)
         result = await self._database.read(lambda connection: connection.execute(statement))
         row = result.mappings().one_or_none()
         return None if row is None else event_from_row(row)
@@ -96,9 +106,15 @@ class EventLog:
             select(func.min(events.c.sequence)).scalar_subquery(),
             select(func.max(events.c.sequence)).scalar_subquery(),
         )
-        result = await self._database.read(lambda connection: connection.execute(statement))
+        result = await self._read(statement)
         oldest, head = result.one()
         return (oldest or 0, head or 0)
+
+    async def _read(self, statement: Select[*tuple[Any, ...]]) -> Result[*tuple[Any, ...]]:
+        """Never turned away: streams must go on while callers are too many."""
+        return await self._database.read(
+            lambda connection: connection.execute(statement), sheds=False
+        )
 
     async def wait(self, timeout_seconds: float) -> None:
         """Return at once after an append of this process or a hint of another, else in time."""
@@ -122,6 +138,10 @@ def _page_statement(
     bounds = select(
         select(func.min(events.c.sequence)).scalar_subquery().label("log_oldest"),
         select(func.max(events.c.sequence)).scalar_subquery().label("log_head"),
+        select(events.c.event_id)
+        .where(events.c.sequence == after)
+        .scalar_subquery()
+        .label("after_event_id"),
     ).subquery("bounds")
     wanted = select(events).where(
         and_(events.c.sequence > after, events.c.sequence <= after + window)
@@ -196,10 +216,11 @@ async def _lock_end(
         last, last_time = (await connection.execute(select(sequence, append_time))).one()
         return last or 0, max(last_time, now()) if last_time else now()
     # Whoever holds the lock and goes silent is cut off after two seconds.
-    settings = ["idle_in_transaction_session_timeout"]
+    settings = [("idle_in_transaction_session_timeout", "2s")]
     if (connection.dialect.server_version_info or (0,)) >= (17,):
-        settings.append("transaction_timeout")
-    cut = ", ".join(f"set_config('{name}', '2s', true)" for name in settings)
+        # Its timer runs since the transaction began: stopped, it starts anew with the new length.
+        settings += [("transaction_timeout", "0"), ("transaction_timeout", "2s")]
+    cut = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings)
     await connection.execute(text(f"SELECT pg_advisory_xact_lock(:key), {cut}"), {"key": LOG_LOCK})
     # A later statement: under READ COMMITTED it sees what the lock's previous holder committed.
     statement = select(sequence, append_time, func.clock_timestamp())

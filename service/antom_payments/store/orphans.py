@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.fact import Fact
 from antom_payments.store.audit import write_audit
-from antom_payments.store.batch import UNADOPTED, OrphanState
+from antom_payments.store.batch import OrphanState
 from antom_payments.store.database import lock_transaction
 from antom_payments.store.facts import payment_id_lock
 from antom_payments.store.rows import fact_from_json
@@ -65,7 +65,9 @@ async def end_orphans(
     return result.rowcount
 
 
-async def adoptable(connection: AsyncConnection, limit: int) -> Sequence[Fact]:
+async def adoptable(
+    connection: AsyncConnection, limit: int, states: Sequence[OrphanState]
+) -> Sequence[Fact]:
     """Facts without a payment whose payment is known by now, oldest first.
 
     As facts are told: by the merchant's id when the news names it, else by Antom's.
@@ -82,7 +84,7 @@ async def adoptable(connection: AsyncConnection, limit: int) -> Sequence[Fact]:
     rows = await connection.execute(
         select(facts.c.body)
         .where(
-            facts.c.orphan_state.in_(UNADOPTED),
+            facts.c.orphan_state.in_(states),
             or_(and_(names_request, by_request_id), and_(~names_request, by_payment_id)),
         )
         .order_by(facts.c.told_time, facts.c.fact_id)

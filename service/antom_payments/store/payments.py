@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import select
 
 from antom_payments.cadence import Cadence
-from antom_payments.fact import Notification
 from antom_payments.payment import Payment
 from antom_payments.sdk_event import SdkEvent
 from antom_payments.session import Session
-from antom_payments.store.audit import AuditRecord, read_audit, write_audit
-from antom_payments.store.batch import Applied, AppliedOutcome, Member, OrphanState
-from antom_payments.store.database import Database, PoolOptions, in_our_words
-from antom_payments.store.erasure import Erased, erase_payment
+from antom_payments.store.back_office import BackOffice
+from antom_payments.store.batch import UNADOPTED, Applied, AppliedOutcome, Member, OrphanState
+from antom_payments.store.data_key import KeyRotation, refuse_foreign_key
+from antom_payments.store.database import Database
+from antom_payments.store.engines import PoolOptions
 from antom_payments.store.facts import apply_members
 from antom_payments.store.hints import Hints
 from antom_payments.store.inquiries import Inquiries
@@ -29,21 +29,15 @@ from antom_payments.store.inquiry_leases import (
     open_by_phase,
 )
 from antom_payments.store.log import EventLog, read_identity
-from antom_payments.store.orphans import (
-    EndOfOrphan,
-    Orphan,
-    adoptable,
-    end_orphans,
-    list_orphans,
-)
+from antom_payments.store.orphans import EndOfOrphan, adoptable, end_orphans
+from antom_payments.store.outages import in_our_words
 from antom_payments.store.private_data import DataCipher
-from antom_payments.store.quarantine import Quarantine, Replayed, StoredNotification
-from antom_payments.store.reinquire import Scheduled, schedule_inquiries
+from antom_payments.store.retention import Retention, Windows
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.schema import refuse_old_schema
 from antom_payments.store.sdk_events import report_sdk_event
-from antom_payments.store.sessions import SessionClaim, Sessions
-from antom_payments.store.tables import payments, private_data
+from antom_payments.store.sessions import PRIVATE_DATA_WINDOW, SessionClaim, Sessions
+from antom_payments.store.tables import payments
 
 
 class PaymentStore:
@@ -62,18 +56,24 @@ class PaymentStore:
         cipher: DataCipher,
         now: Callable[[], datetime],
         cadence: Cadence,
+        windows: Windows,
+        private_data_window: timedelta,
     ) -> None:
         self.log = log
         self.cadence = cadence
         """How often Antom is asked about what is stored here."""
+        self.retention = Retention(database, windows, now=now)
+        self.key_rotation = KeyRotation(database, cipher)
         self._hints = hints
         self._database = database
         self._cipher = cipher
         self._now = now
         self._inquiries = Inquiries(cadence, now)
         self._leases = InquiryLeases(cadence, now)
-        self._sessions = Sessions(cipher, now, self._inquiries)
-        self._quarantine = Quarantine(cipher, now, self._inquiries)
+        self._sessions = Sessions(cipher, now, self._inquiries, private_data_window)
+        self.back_office = BackOffice(
+            database, self._inquiries, cipher=cipher, now=now, on_append=self._tell_readers
+        )
 
     async def payment(
         self,
@@ -232,12 +232,6 @@ class PaymentStore:
         """How many inquiries are to come, by phase."""
         return await self._database.read(open_by_phase)
 
-    async def erase_expired(self) -> int:
-        """Erase the private data whose time is over; how many payments' it was."""
-        over = delete(private_data).where(private_data.c.erase_time < self._now())
-        result = await self._database.write(lambda connection: connection.execute(over))
-        return result.rowcount
-
     async def end_orphans(self, merchant_account: str, payment_id: str, state: EndOfOrphan) -> int:
         """Conclude the facts of a `paymentId` that still wait for their payment; how many.
 
@@ -247,136 +241,17 @@ class PaymentStore:
             lambda connection: end_orphans(connection, merchant_account, payment_id, state)
         )
 
-    async def sweep_orphans(self, limit: int) -> int:
-        """Apply orphans whose payment is known by now again, oldest first; how many found theirs.
+    async def sweep_orphans(
+        self, limit: int, *, states: Sequence[OrphanState] = UNADOPTED
+    ) -> list[Applied]:
+        """Apply orphans whose payment is known by now again, oldest first; those that found theirs.
 
         A local net, at most ``limit`` in one transaction: call again while it returns as many.
+        Those that wait are few; what was ended as foreign may be many.
         """
-        found = await self._database.read(lambda connection: adoptable(connection, limit))
+        found = await self._database.read(lambda connection: adoptable(connection, limit, states))
         answers = await self.apply([Member(fact) for fact in found]) if found else []
-        return sum(answer.outcome is not AppliedOutcome.ORPHANED for answer in answers)
-
-    async def orphans(
-        self, states: Sequence[OrphanState], limit: int, *, actor: str
-    ) -> Sequence[Orphan]:
-        """At most ``limit`` orphans in one of ``states``, oldest first; audited."""
-        return await self._database.write(
-            lambda connection: list_orphans(connection, states, limit, actor=actor, now=self._now())
-        )
-
-    async def quarantined(
-        self, reason: str, limit: int, *, actor: str
-    ) -> Sequence[StoredNotification]:
-        """At most ``limit`` quarantined notifications, oldest first; audited.
-
-        ``reason`` is one, or the first part of one that has two; empty is all.
-        """
-        return await self._database.write(
-            lambda connection: self._quarantine.listed(connection, reason, limit, actor)
-        )
-
-    async def quarantine_page(
-        self, reason: str, *, after: StoredNotification | None, limit: int
-    ) -> Sequence[StoredNotification]:
-        """Quarantined notifications page by page, oldest first: those after one."""
-        return await self._database.read(
-            lambda connection: self._quarantine.page(connection, reason, after, limit)
-        )
-
-    async def show_notification(
-        self, notification_id: str, *, with_body: bool, actor: str
-    ) -> tuple[StoredNotification, bytes] | None:
-        """A stored notification, and its body when that is asked for and not erased; audited."""
-        return await self._database.write(
-            lambda connection: self._quarantine.shown(
-                connection, notification_id, actor, with_body=with_body
-            )
-        )
-
-    async def notification(
-        self, notification_id: str
-    ) -> tuple[StoredNotification, Notification | None] | None:
-        """A stored notification, and as it came unless its body was erased."""
-        return await self._database.read(
-            lambda connection: self._quarantine.notification(connection, notification_id)
-        )
-
-    async def replay(self, member: Member, *, actor: str) -> Replayed | None:
-        """Apply a quarantined notification as it is understood now; audited.
-
-        None when it is not there any more.
-        """
-        replayed = await self._database.write(
-            lambda connection: self._quarantine.replay(connection, member, actor)
-        )
-        self._tell_readers()
-        return replayed
-
-    async def discard(
-        self, notification_id: str, why: str, *, actor: str
-    ) -> tuple[StoredNotification, bool] | None:
-        """Set a quarantined notification aside for good, and whether this did it; audited."""
-        return await self._database.write(
-            lambda connection: self._quarantine.discard(connection, notification_id, why, actor)
-        )
-
-    async def erase_payment(
-        self, merchant_account: str, payment_request_id: str, *, actor: str
-    ) -> Erased | None:
-        """Erase a payment's personal data; None when there is no such payment. Audited."""
-        return await self._database.write(
-            lambda connection: erase_payment(
-                connection,
-                merchant_account,
-                payment_request_id,
-                cipher=self._cipher,
-                actor=actor,
-                now=self._now(),
-            )
-        )
-
-    async def schedule_inquiries(
-        self,
-        since: datetime,
-        *,
-        merchant_account: str,
-        after: tuple[str, str] | None,
-        limit: int,
-        actor: str,
-    ) -> Scheduled:
-        """Schedule inquiries for a page of payments created or changed since; audited."""
-        return await self._database.write(
-            lambda connection: schedule_inquiries(
-                connection,
-                self._inquiries,
-                since,
-                merchant_account=merchant_account,
-                after=after,
-                limit=limit,
-                actor=actor,
-                now=self._now(),
-            )
-        )
-
-    async def record(
-        self, actor: str, action: str, payment: Payment, detail: Mapping[str, object]
-    ) -> None:
-        """Audit what an operator is about to do with a payment."""
-        await self._database.write(
-            lambda connection: write_audit(
-                connection,
-                self._now(),
-                actor,
-                action,
-                merchant_account=payment.merchant_account,
-                subject_id=payment.payment_request_id,
-                detail=detail,
-            )
-        )
-
-    async def audit(self, since: datetime | None, limit: int) -> Sequence[AuditRecord]:
-        """The newest ``limit`` records at or after ``since``, oldest first."""
-        return await self._database.read(lambda connection: read_audit(connection, since, limit))
+        return [answer for answer in answers if answer.outcome is not AppliedOutcome.ORPHANED]
 
     def _tell_readers(self) -> None:
         """Hint, after the commit, that the log may have grown."""
@@ -384,8 +259,8 @@ class PaymentStore:
         self._hints.send()
 
     async def ping(self) -> None:
-        """Ask the database for a sign of life; StoreUnavailable when there is none."""
-        await self._database.read(lambda connection: connection.execute(text("SELECT 1")))
+        """Ask for a sign of life of a database that takes writes; else StoreUnavailable."""
+        await self._database.ping()
 
 
 @asynccontextmanager
@@ -397,13 +272,18 @@ async def open_store(
     pool: PoolOptions | None = None,
     cadence: Cadence | None = None,
     listens: bool = False,
+    windows: Windows | None = None,
+    private_data_window: timedelta = PRIVATE_DATA_WINDOW,
 ) -> AsyncIterator[PaymentStore]:
     """Open the store on a migrated database.
 
     With ``listens``, hints of other processes wake this one's readers before their next poll.
 
+    ``windows`` and ``private_data_window`` say how long things are kept.
+
     Raises:
         SchemaOutdated: the database needs `antom-payments migrate`.
+        ConfigurationError: ``cipher`` does not open what is stored.
         StoreUnavailable: the database cannot be reached.
     """
     database = Database(database_url, pool)
@@ -412,11 +292,19 @@ async def open_store(
             async with database.engine.connect() as connection:
                 await refuse_old_schema(connection)
                 log_id, cursor_key = await read_identity(connection)
+                await refuse_foreign_key(connection, cipher)
         log = EventLog(database, log_id, cursor_key)
         hints = Hints(database)
         async with hints.running(log.hint if listens else None):
             yield PaymentStore(
-                database, log, hints, cipher=cipher, now=now, cadence=cadence or Cadence()
+                database,
+                log,
+                hints,
+                cipher=cipher,
+                now=now,
+                cadence=cadence or Cadence(),
+                windows=windows or Windows(),
+                private_data_window=private_data_window,
             )
     finally:
         await database.dispose()

@@ -12,7 +12,9 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import SchemaOutdated
-from antom_payments.store.database import Database, PoolOptions, in_our_words
+from antom_payments.store.database import Database
+from antom_payments.store.engines import PoolOptions
+from antom_payments.store.outages import in_our_words
 
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 

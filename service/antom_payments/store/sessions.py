@@ -36,8 +36,8 @@ from antom_payments.store.tables import payments, private_data
 
 _DEFAULT_SESSION_LIFE = timedelta(hours=1)
 """Antom's default (antom-api 6.5), for an answer that names no expiry."""
-_PRIVATE_DATA_GRACE = timedelta(hours=1)
-"""How long a session's private data outlives it: replays and closing time (antom-api 6.5)."""
+PRIVATE_DATA_WINDOW = timedelta(hours=1)
+"""How long a session's private data outlives it unless set otherwise (antom-api 6.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,23 @@ class SessionClaim:
 
 
 class Sessions:
-    """Session steps, each within the caller's transaction."""
+    """Session steps, each within the caller's transaction.
+
+    ``private_data_window`` is how long a session's private data outlives it: it must cover
+    Antom's closing time and repeated calls.
+    """
 
     def __init__(
-        self, cipher: DataCipher, now: Callable[[], datetime], inquiries: Inquiries
+        self,
+        cipher: DataCipher,
+        now: Callable[[], datetime],
+        inquiries: Inquiries,
+        private_data_window: timedelta = PRIVATE_DATA_WINDOW,
     ) -> None:
         self._cipher = cipher
         self._now = now
         self._inquiries = inquiries
+        self._private_data_window = private_data_window
 
     async def begin(
         self,
@@ -124,7 +133,7 @@ class Sessions:
                 merchant_account=payment.merchant_account,
                 payment_request_id=payment.payment_request_id,
                 request=self._cipher.encrypt(request),
-                erase_time=self._now() + _DEFAULT_SESSION_LIFE + _PRIVATE_DATA_GRACE,
+                erase_time=self._now() + _DEFAULT_SESSION_LIFE + self._private_data_window,
             )
         )
 
@@ -152,7 +161,7 @@ class Sessions:
             )
             .values(
                 session=self._cipher.encrypt_session(session),
-                erase_time=expiry + _PRIVATE_DATA_GRACE,
+                erase_time=expiry + self._private_data_window,
             )
         )
         decision = with_session(payment, expiry, now)

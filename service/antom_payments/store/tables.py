@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -59,6 +60,11 @@ class UtcTime(TypeDecorator[datetime]):
         found: datetime = value
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
+
+IS_OPEN = text(
+    "(state IN ('CREATING', 'AWAITING_BUYER', 'PROCESSING', 'AUTHORIZED') OR inquiry_wanted)"
+)
+"""Payments that Antom is asked about; word for word the condition of their index."""
 
 payments = Table(
     "payments",
@@ -96,7 +102,14 @@ payments = Table(
     Column("lease_until_time", UtcTime),
     UniqueConstraint("merchant_account", "payment_id"),
     Index(None, "merchant_account", "reference_order_id", "create_time"),
-    Index(None, "merchant_account", "state", "create_time"),
+    # What may still be asked about, whatever became of millions of others.
+    Index(
+        "ix_payments_open",
+        "merchant_account",
+        "payment_request_id",
+        postgresql_where=IS_OPEN,
+        sqlite_where=IS_OPEN,
+    ),
     Index(None, "last_sequence"),
 )
 
@@ -119,6 +132,8 @@ inquiries = Table(
     Column("lease_token", String(36)),
     Column("lease_until_time", UtcTime),
     Index(None, "merchant_account", "priority", "due_time"),
+    # What waits longest, whoever's it is: looked at each second.
+    Index(None, "due_time"),
 )
 
 inquiry_rates = Table(

@@ -25,6 +25,8 @@ _RESULT_CODE = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_MILLISECONDS = re.compile(r"[0-9]{12,14}")
+_YEARS = range(1970, 9000)
+"""Room to reckon with on both ends: "never" is often told as the year 9999 or 1."""
 
 
 class NotUnderstood(Exception):
@@ -174,13 +176,16 @@ def read_message(body: bytes) -> JsonObject:
 
 
 def parse_time(text: str) -> datetime | None:
-    """``text`` as aware UTC: ISO 8601 with any offset form, or epoch milliseconds; else None."""
+    """``text`` as aware UTC: ISO 8601 with any offset form, or epoch milliseconds; else None.
+
+    None also for a year at either end of what can be written, which is nobody's payment.
+    """
     try:
         if _EPOCH_MILLISECONDS.fullmatch(text):
             return _EPOCH + timedelta(milliseconds=int(text))
         time = datetime.fromisoformat(text.strip())
         # Without an offset it is anybody's guess.
-        return time.astimezone(UTC) if time.tzinfo else None
+        return time.astimezone(UTC) if time.tzinfo and time.year in _YEARS else None
     except (ValueError, OverflowError):
         return None
 
