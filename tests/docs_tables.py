@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from antom_payments.payment import STEPS, EventType, PaymentState
+from antom_fields import fields_rows
+from antom_payments.money import Money
+from antom_payments.payment import STEPS, EventType, Payment, PaymentState
+from antom_payments.sdk_event import SdkEventCode, next_step
 from antom_payments.settings import Settings, variable
 
 ROOT = Path(__file__).parent.parent
@@ -40,8 +44,51 @@ def steps_table() -> str:
     return _table(("news", *(f"in `{state}`" for state in states)), rows)
 
 
+def fields_table() -> str:
+    """Each field of Antom's createPaymentSession, and ours, or why there is none."""
+    return _table(("Antom's field", "antom-api", "ours"), fields_rows())
+
+
+def sdk_events_table() -> str:
+    """What follows from each event code of Antom's client SDKs, by the state of the payment."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    states = {
+        "before submitting": PaymentState.AWAITING_BUYER,
+        "in `PROCESSING`": PaymentState.PROCESSING,
+        "in `AUTHORIZED`, `SUCCEEDED`": PaymentState.SUCCEEDED,
+        "in `FAILED`, `CANCELLED`, `EXPIRED`": PaymentState.FAILED,
+    }
+    payments = [
+        Payment(
+            merchant_account="",
+            payment_request_id="",
+            amount=Money("SGD", 1),
+            reference_order_id="",
+            payment_method_type="",
+            capture_mode="",
+            capture_expected=None,
+            create_time=begin,
+            update_time=begin,
+            state=state,
+            payment_session_expiry_time=begin + timedelta(hours=1),
+        )
+        for state in states.values()
+    ]
+    rows = [
+        (
+            f"`{code}`",
+            "yes" if code.may_be_news else "",
+            *(f"`{next_step(payment, code, begin)}`" for payment in payments),
+        )
+        for code in SdkEventCode
+    ]
+    return _table(("event code", "asked", *states), rows)
+
+
 TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     ROOT / "README.md": {"settings": settings_table},
+    ROOT / "docs" / "client-sdks.md": {"sdk-events": sdk_events_table},
+    ROOT / "docs" / "fields.md": {"fields": fields_table},
     ROOT / "docs" / "states.md": {"steps": steps_table},
 }
 """Which file holds which tables."""

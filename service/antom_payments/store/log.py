@@ -18,7 +18,7 @@ from sqlalchemy import Result, Select, and_, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import LogCorrupt
-from antom_payments.payment import FINAL_STATES
+from antom_payments.payment import FINAL_STATES, EventType
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store.database import Database
 from antom_payments.store.rows import event_from_row, event_to_row
@@ -156,7 +156,9 @@ def _page_statement(
         if event_filter.types is not None:
             wanted = wanted.where(events.c.type.in_(sorted(event_filter.types)))
         if event_filter.final_states_only:
-            wanted = wanted.where(events.c.state.in_(_FINAL))
+            wanted = wanted.where(
+                events.c.state.in_(_FINAL), events.c.type != EventType.SDK_EVENT_REPORTED.value
+            )
     page = wanted.order_by(events.c.sequence).limit(limit).subquery("page")
     return (
         select(bounds, page)

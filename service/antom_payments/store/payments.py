@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from antom_payments import telemetry
 from antom_payments.cadence import Cadence
 from antom_payments.payment import Payment, PaymentState
+from antom_payments.sdk_event import SdkEvent
 from antom_payments.session import Session
 from antom_payments.store.back_office import BackOffice
 from antom_payments.store.data_key import KeyRotation, refuse_foreign_key
@@ -47,6 +48,7 @@ from antom_payments.store.private_data import DataCipher
 from antom_payments.store.retention import Retention, Windows
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.schema import refuse_old_schema
+from antom_payments.store.sdk_events import report_sdk_event
 from antom_payments.store.sessions import PRIVATE_DATA_WINDOW, SessionClaim, Sessions
 from antom_payments.store.tables import payments
 
@@ -231,6 +233,30 @@ class PaymentStore:
     async def hasten_inquiry(self, payment: Payment) -> None:
         """Ask about an open payment again soon: somebody waits for its news."""
         await self._database.write(lambda connection: self._inquiries.hasten(connection, payment))
+
+    async def report_sdk_event(
+        self, merchant_account: str, payment_request_id: str, reported: SdkEvent
+    ) -> Payment | None:
+        """Tell what a front end reported, once for each code; None when there is no such payment.
+
+        The payment's state stays; Antom is asked where that may bring news.
+        """
+        told = await self._database.write(
+            lambda connection: report_sdk_event(
+                connection,
+                merchant_account,
+                payment_request_id,
+                reported,
+                inquiries=self._inquiries,
+                now=self._now,
+            )
+        )
+        if told is None:
+            return None
+        payment, is_news = told
+        if is_news:
+            self._tell_readers()
+        return payment
 
     async def adopt_missing_inquiries(self, *, limit: int = 500) -> int:
         """Begin inquiries about what is open and not asked about; how many were begun."""
