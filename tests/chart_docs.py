@@ -24,7 +24,8 @@ OF_THE_CHART = frozenset(
 )
 """Settings that the chart sets from its Secrets and ports: `settings` refuses them."""
 
-_KEPT = ("type", "enum", "pattern", "description", "minLength", "maxLength") + (
+_KEPT = (
+    *("type", "enum", "pattern", "description", "minLength", "maxLength"),
     *("minimum", "maximum", "exclusiveMinimum"),
 )
 

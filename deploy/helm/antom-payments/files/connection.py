@@ -20,4 +20,4 @@ if answer.status != health_pb2.HealthCheckResponse.SERVING:
 status = httpx.post(notify_url, content=b"{}", timeout=30).status_code
 if not 400 <= status < 500:
     sys.exit(f"{notify_url} answered {status} to a notification without a signature")
-print("ready, and believes signatures only")
+sys.stdout.write("ready, and believes signatures only\n")
