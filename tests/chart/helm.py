@@ -39,12 +39,14 @@ def deploy_tools() -> Path:
     Raises:
         NoDeployTools: there is no package index, for instance.
     """
-    inherited = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    # Neither a make that runs the tests nor the environment that they run in is to be touched.
+    inherited = {name: value for name, value in os.environ.items() if "FLAGS" not in name}
+    ours = ("--old-file", f"{sys.prefix}/.ready", f"VENV={sys.prefix}")
     # Several test runs may share the folder.
     with (FOLDER.parent / "deploy.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = subprocess.run(
-            ["/usr/bin/env", "make", "--directory", str(ROOT), "deploy-tools"],
+            ["/usr/bin/env", "make", "--directory", str(ROOT), *ours, "deploy-tools"],
             env=inherited,
             capture_output=True,
             text=True,
@@ -62,9 +64,19 @@ def values(file: Path = MINIMAL, **changes: Any) -> Values:
 
 def render(given: Values, *options: str) -> list[Manifest]:
     """What the release of our tests consists of. Raises ChartRefused."""
+    made = yaml.safe_load_all(_helm("template", given, *options))
+    return [manifest for manifest in made if manifest]
+
+
+def notes(given: Values) -> str:
+    """What whoever installs the release is told. Raises ChartRefused."""
+    return _helm("install", given, "--dry-run=client").partition("\nNOTES:\n")[2]
+
+
+def _helm(command: str, given: Values, *options: str) -> str:
     done = subprocess.run(
         [
-            *(str(deploy_tools() / "bin" / "helm"), "template", RELEASE, str(CHART)),
+            *(str(deploy_tools() / "bin" / "helm"), command, RELEASE, str(CHART)),
             *("--namespace", NAMESPACE, "--values", "-", *options),
         ],
         input=yaml.safe_dump(given),
@@ -74,7 +86,7 @@ def render(given: Values, *options: str) -> list[Manifest]:
     )
     if done.returncode:
         raise ChartRefused(done.stderr)
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    return done.stdout
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:

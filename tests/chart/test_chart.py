@@ -22,6 +22,7 @@ from chart.helm import (
     Manifest,
     containers,
     environment,
+    notes,
     of_kind,
     pod_of,
     render,
@@ -325,6 +326,16 @@ def test_the_drain_is_reckoned_with_the_times_of_the_code() -> None:
 def test_a_long_name_leaves_room_for_what_stands_behind_it() -> None:
     release = render(values(fullnameOverride="p" * 63))
     assert max(len(_name(manifest)) for manifest in release) <= 63
+
+
+def test_who_installs_is_told_the_addresses_and_what_is_open() -> None:
+    told, warned = notes(values(FULL)), notes(values(networkPolicy={"enabled": False}))
+    assert "payments-headless.shop.svc:50051" in told
+    assert "https://pay.example:8443/antom/notify" in told
+    assert told.count("WARNING") == 1
+    for name in ("ingress.enabled", "image.digest", "networkPolicy.enabled", "no payment is ever"):
+        assert name in warned
+        assert name not in told
 
 
 def test_the_chart_has_the_version_of_the_service() -> None:
