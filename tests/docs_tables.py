@@ -5,6 +5,7 @@ A table stands between two comments, `<!-- NAME: made by make docs -->` and `<!-
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from antom_payments.money import Money
 from antom_payments.payment import STEPS, EventType, Payment, PaymentState
 from antom_payments.sdk_event import SdkEventCode, next_step
 from antom_payments.settings import Settings, variable
+from chart_docs import CHART, SCHEMA, rows_of_settings, rows_of_values, schema_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,11 +87,24 @@ def sdk_events_table() -> str:
     return _table(("event code", "asked", *states), rows)
 
 
+def chart_values_table() -> str:
+    """Every value of the chart, its default and what it does."""
+    rows = [(f"`{path}`", f"`{json.dumps(value)}`", told) for path, value, told in rows_of_values()]
+    return _table(("value", "default", "meaning"), rows)
+
+
+def chart_settings_table() -> str:
+    """Every setting that the chart hands on and has no default of its own for."""
+    rows = [(f"`{path}`", f"`{_default(value)}`", told) for path, value, told in rows_of_settings()]
+    return _table(("value", "default of the service", "meaning"), rows)
+
+
 TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     ROOT / "README.md": {"settings": settings_table},
     ROOT / "docs" / "client-sdks.md": {"sdk-events": sdk_events_table},
     ROOT / "docs" / "fields.md": {"fields": fields_table},
     ROOT / "docs" / "states.md": {"steps": steps_table},
+    CHART / "README.md": {"values": chart_values_table, "settings": chart_settings_table},
 }
 """Which file holds which tables."""
 
@@ -131,6 +146,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def main() -> int:
     for file, tables in TABLES.items():
         file.write_text(with_tables(file.read_text("utf-8"), tables), "utf-8")
+    SCHEMA.write_text(schema_text(), "utf-8")
     return 0
 
 

@@ -27,6 +27,7 @@ PAGES = [
     ROOT / ".github" / "CONTRIBUTING.md",
     ROOT / "service" / "DECISIONS.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "deploy" / "helm" / "antom-payments" / "README.md",
 ]
 README = (ROOT / "README.md").read_text("utf-8")
 PREFIX = "ERROR_REASON_"
