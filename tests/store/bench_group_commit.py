@@ -32,9 +32,11 @@ from antom_payments.store import (
     DataCipher,
     Member,
     PaymentStore,
+    Windows,
     new_data_key,
     open_store,
 )
+from antom_payments.store.sessions import PRIVATE_DATA_WINDOW
 from clock import FrozenClock
 from databases import POSTGRES, SQLITE, Databases
 from facts import a_payment
@@ -151,7 +153,16 @@ async def alone(store: PaymentStore) -> float:
 async def compare(url: str, cipher: DataCipher) -> None:
     now = FrozenClock().now
     async with open_store(url, cipher=cipher, now=now) as store:
-        each = OneTransactionEach(store._database, store.log, store._hints, cipher=cipher, now=now)
+        each = OneTransactionEach(
+            store._database,
+            store.log,
+            store._hints,
+            cipher=cipher,
+            now=now,
+            cadence=store.cadence,
+            windows=Windows(),
+            private_data_window=PRIVATE_DATA_WINDOW,
+        )
         rates: dict[str, list[float]] = {"one each": [], "group commit": []}
         for _ in range(ROUNDS):
             rates["one each"].append(await rate(each))
