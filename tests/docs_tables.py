@@ -5,15 +5,21 @@ A table stands between two comments, `<!-- NAME: made by make docs -->` and `<!-
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from antom_payments.payment import STEPS, EventType, PaymentState
+from antom_fields import fields_rows
+from antom_payments.money import Money
+from antom_payments.payment import STEPS, EventType, Payment, PaymentState
+from antom_payments.sdk_event import SdkEventCode, next_step
 from antom_payments.settings import Settings, variable
+from chart_docs import CHART, SCHEMA, rows_of_settings, rows_of_values, schema_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,9 +46,65 @@ def steps_table() -> str:
     return _table(("news", *(f"in `{state}`" for state in states)), rows)
 
 
+def fields_table() -> str:
+    """Each field of Antom's createPaymentSession, and ours, or why there is none."""
+    return _table(("Antom's field", "antom-api", "ours"), fields_rows())
+
+
+def sdk_events_table() -> str:
+    """What follows from each event code of Antom's client SDKs, by the state of the payment."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    states = {
+        "before submitting": PaymentState.AWAITING_BUYER,
+        "in `PROCESSING`": PaymentState.PROCESSING,
+        "in `AUTHORIZED`, `SUCCEEDED`": PaymentState.SUCCEEDED,
+        "in `FAILED`, `CANCELLED`, `EXPIRED`": PaymentState.FAILED,
+    }
+    payments = [
+        Payment(
+            merchant_account="",
+            payment_request_id="",
+            amount=Money("SGD", 1),
+            reference_order_id="",
+            payment_method_type="",
+            capture_mode="",
+            capture_expected=None,
+            create_time=begin,
+            update_time=begin,
+            state=state,
+            payment_session_expiry_time=begin + timedelta(hours=1),
+        )
+        for state in states.values()
+    ]
+    rows = [
+        (
+            f"`{code}`",
+            "yes" if code.may_be_news else "",
+            *(f"`{next_step(payment, code, begin)}`" for payment in payments),
+        )
+        for code in SdkEventCode
+    ]
+    return _table(("event code", "asked", *states), rows)
+
+
+def chart_values_table() -> str:
+    """Every value of the chart, its default and what it does."""
+    rows = [(f"`{path}`", f"`{json.dumps(value)}`", told) for path, value, told in rows_of_values()]
+    return _table(("value", "default", "meaning"), rows)
+
+
+def chart_settings_table() -> str:
+    """Every setting that the chart hands on and has no default of its own for."""
+    rows = [(f"`{path}`", f"`{_default(value)}`", told) for path, value, told in rows_of_settings()]
+    return _table(("value", "default of the service", "meaning"), rows)
+
+
 TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     ROOT / "README.md": {"settings": settings_table},
+    ROOT / "docs" / "client-sdks.md": {"sdk-events": sdk_events_table},
+    ROOT / "docs" / "fields.md": {"fields": fields_table},
     ROOT / "docs" / "states.md": {"steps": steps_table},
+    CHART / "README.md": {"values": chart_values_table, "settings": chart_settings_table},
 }
 """Which file holds which tables."""
 
@@ -84,6 +146,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def main() -> int:
     for file, tables in TABLES.items():
         file.write_text(with_tables(file.read_text("utf-8"), tables), "utf-8")
+    SCHEMA.write_text(schema_text(), "utf-8")
     return 0
 
 

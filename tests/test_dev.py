@@ -40,7 +40,11 @@ async def test_a_developer_takes_a_payment_as_told_and_sigterm_leaves_no_process
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "dev"
-    async with running("dev", "--folder", str(folder), *ON_FREE_PORTS) as developer:
+    # The developer's own database is left alone.
+    theirs = {"database_url_file": tmp_path / "url"}
+    async with running(
+        "dev", "--folder", str(folder), *ON_FREE_PORTS, settings=theirs
+    ) as developer:
         address, buyer = await told(developer)
         commands = [line.strip() for line in developer.lines if line.startswith("  antom-payments")]
         create = "create-session --payment-request-id pay-1 --amount 4200 --currency SGD"

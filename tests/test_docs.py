@@ -17,6 +17,7 @@ from google.protobuf import json_format, symbol_database
 from antom_payments.__main__ import cli
 from antom_payments.client.errors import CallFailed, Details, kind_of
 from antom_payments.grpc_api.errors import ERRORS
+from antom_payments.sdk_event import NextStep
 from antom_payments.v1 import error_reason_pb2, payment_service_pb2
 from docs_tables import ROOT, TABLES, with_tables
 
@@ -26,6 +27,7 @@ PAGES = [
     ROOT / ".github" / "CONTRIBUTING.md",
     ROOT / "service" / "DECISIONS.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "deploy" / "helm" / "antom-payments" / "README.md",
 ]
 README = (ROOT / "README.md").read_text("utf-8")
 PREFIX = "ERROR_REASON_"
@@ -125,12 +127,19 @@ def test_no_relative_link_is_broken(page: Path) -> None:
         assert not anchor or anchor in anchors(linked), target
 
 
-@pytest.mark.parametrize("code", blocks(README, "python"))
-def test_python_in_the_readme_compiles_and_imports_what_exists(code: str) -> None:
+@pytest.mark.parametrize(
+    "code", [code for page in PAGES for code in blocks(page.read_text("utf-8"), "python")]
+)
+def test_python_in_a_page_compiles_and_imports_what_exists(code: str) -> None:
     tree = ast.parse(code)
-    compile(tree, "README.md", "exec")
+    compile(tree, "page", "exec")
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    exec(compile(ast.Module(imports, []), "README.md", "exec"), {})  # noqa: S102 our own page
+    exec(compile(ast.Module(imports, []), "page", "exec"), {})  # noqa: S102 our own page
+
+
+def test_every_next_step_of_a_front_end_is_explained() -> None:
+    page = (ROOT / "docs" / "client-sdks.md").read_text("utf-8")
+    assert re.findall(r"^\| `([A-Z_]+)` \| [^|]+ \|$", page, re.MULTILINE) == list(NextStep)
 
 
 def test_calls_by_hand_in_the_readme_are_calls_of_the_contract() -> None:

@@ -144,6 +144,39 @@ def test_a_refused_database_url_is_not_quoted() -> None:
     assert "s3cr3t" not in str(refusal.value)
 
 
+def test_the_database_url_is_read_from_a_file_as_it_is_from_a_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://teller:s3cr3t@db/payments\n")
+    monkeypatch.setenv(PREFIX + "DATABASE_URL_FILE", str(file))
+    read = load()
+    assert read.database_url.get_secret_value() == "postgresql://teller:s3cr3t@db/payments"
+    assert shown(read)[PREFIX + "DATABASE_URL"] == "postgresql://teller:***@db/payments"
+    assert shown(read)[PREFIX + "DATABASE_URL_FILE"] == str(file)
+
+
+def test_two_databases_are_one_too_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql://db/payments")
+    monkeypatch.setenv(PREFIX + "DATABASE_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.setenv(PREFIX + "DATABASE_URL", "postgresql://db/other")
+    with pytest.raises(ConfigurationError, match="expected no ANTOM_PAYMENTS_DATABASE_URL"):
+        load()
+
+
+@pytest.mark.parametrize("text", [None, "", "mysql://teller:s3cr3t@db/payments"])
+def test_a_database_url_file_without_a_database_url_is_refused(
+    tmp_path: Path, text: str | None
+) -> None:
+    file = tmp_path / "url"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigurationError) as refusal:
+        load(database_url_file=file)
+    assert refusal.value.setting.startswith(PREFIX + "DATABASE_URL")
+    assert "s3cr3t" not in str(refusal.value)
+
+
 def test_everything_is_shown_by_the_name_of_its_variable() -> None:
     told = shown(load(antom_public_key_files="/keys/new.txt,/keys/old.txt"))
     assert set(told) == {variable(field) for field in Settings.model_fields}

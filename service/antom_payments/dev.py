@@ -140,6 +140,7 @@ def _describe(folder: Path, ports: LocalPorts) -> LocalStack:
     emulator_url = f"http://127.0.0.1:{ports.emulator}"
     own = {
         "DATABASE_URL": f"sqlite:///{(folder / 'payments.db').absolute()}",
+        "DATABASE_URL_FILE": "",
         "DATA_KEY_FILE": str(folder / "data_key.txt"),
         "CLIENT_ID": CLIENT_ID,
         "ANTOM_URL": emulator_url,

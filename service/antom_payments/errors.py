@@ -16,6 +16,7 @@ PaymentsError
 │   └── AntomUntrusted          unsigned, badly signed, or our key is not accepted
 ├── StoreUnavailable            the database cannot be used now
 │   └── StoreOverloaded         too many wait for it
+├── Undecipherable              what is stored needs a key that the key file does not hold
 ├── SchemaOutdated              the database needs `antom-payments migrate`
 ├── LogCorrupt                  the event log has a hole: never skipped
 ├── CursorError
@@ -175,9 +176,23 @@ class StoreUnavailable(PaymentsError):
 
 
 class StoreOverloaded(StoreUnavailable):
-    """Too many reads and writes wait for the database; this one was not begun."""
+    """Too much waits for the database; this was not begun. ``limit`` says what is counted."""
 
-    metadata: Mapping[str, str] = MappingProxyType({"limit": "database_in_flight"})
+    def __init__(self, limit: str = "database_in_flight") -> None:
+        self.metadata = {"limit": limit}
+        super().__init__()
+
+
+class Undecipherable(PaymentsError):
+    """What is stored was encrypted with a key that this process's key file does not hold.
+
+    Guessing would lose it. Another process, started with a newer file, may know the key.
+    """
+
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("what is stored cannot be read now")
 
 
 class SchemaOutdated(PaymentsError):

@@ -84,6 +84,7 @@ class EventType(StrEnum):
     AMOUNT_MISMATCH = "AMOUNT_MISMATCH"
     CONTRADICTION = "CONTRADICTION"
     PAYMENT_CORRECTED = "PAYMENT_CORRECTED"
+    SDK_EVENT_REPORTED = "SDK_EVENT_REPORTED"
 
 
 _P, _E = PaymentState, EventType
@@ -165,6 +166,8 @@ STEPS: Mapping[EventType, Mapping[PaymentState, PaymentState]] = MappingProxyTyp
             _P.SUCCEEDED: _P.SUCCEEDED,
             _P.CANCELLED: _P.CANCELLED,
         },
+        # A hint from the buyer's device proves nothing.
+        _E.SDK_EVENT_REPORTED: {state: state for state in _P},
     }
 )
 

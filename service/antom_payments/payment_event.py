@@ -8,6 +8,7 @@ from typing import Protocol
 
 from antom_payments.money import Money
 from antom_payments.payment import EventType, Payment, PaymentState, Source
+from antom_payments.sdk_event import SdkEventCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class PaymentEvent:
     result_code: str = ""
     reported_amount: Money | None = None
     capture_id: str = ""
+    sdk_event_code: SdkEventCode | None = None
+    """What a front end reported, of SDK_EVENT_REPORTED."""
     sequence: int = 0
     append_time: datetime | None = None
 
@@ -65,6 +68,11 @@ class Described(Protocol):
         """The payment's state after it."""
 
 
+def _is_conclusion(event: Described) -> bool:
+    """Whether whoever waits for final states hears of it; a hint about one is no conclusion."""
+    return event.state.is_final and event.type is not EventType.SDK_EVENT_REPORTED
+
+
 @dataclass(frozen=True, slots=True)
 class EventFilter:
     """Which events a reader wants, within what it may see. None means no restriction."""
@@ -83,5 +91,5 @@ class EventFilter:
                 or event.payment_request_id in self.payment_request_ids
             )
             and (self.types is None or event.type in self.types)
-            and (not self.final_states_only or event.state.is_final)
+            and (not self.final_states_only or _is_conclusion(event))
         )

@@ -37,10 +37,17 @@ from antom_payments.errors import (
 from antom_payments.fact import Fact, Notification
 from antom_payments.inquiry import Examined, Inquirer
 from antom_payments.payment import Payment, PaymentState, Source
+from antom_payments.sdk_event import NextStep, SdkEvent, next_step
 from antom_payments.session import Session, SessionRequest
 from antom_payments.store import Applied, Member, PaymentStore, SessionClaim, kept
 
 T = TypeVar("T")
+
+_sdk_events = telemetry.meter.create_counter(
+    "antom_payments.sdk_events",
+    unit="{report}",
+    description="Events of Antom's client SDKs that front ends reported, by code.",
+)
 
 _LEASE_MARGIN_SECONDS = 5.0
 """A lease outlives the longest call by this much (design: call budget + 5 s)."""
@@ -166,6 +173,23 @@ class PaymentService:
         examined = await self._within(self._shared_inquiry(payment), budget_seconds)
         return examined.payment
 
+    async def report_sdk_event(
+        self, caller: Caller, key: PaymentKey, reported: SdkEvent
+    ) -> tuple[Payment, NextStep]:
+        """Tell what a front end heard from Antom's client SDK; the payment, and what is next.
+
+        The payment is found by its `payment_request_id`. Nothing is concluded, and Antom is asked
+        by the reconciler alone. Raises PaymentNotFound.
+        """
+        merchant_account = self._merchant(caller, key.merchant_account).merchant_account
+        payment = await self._store.report_sdk_event(
+            merchant_account, key.payment_request_id, reported
+        )
+        if payment is None:
+            raise PaymentNotFound
+        _sdk_events.add(1, {"sdk_event_code": reported.code})
+        return payment, next_step(payment, reported.code, self._now())
+
     async def apply_notification(
         self, notification: Notification, fact: Fact | None, not_understood: str = ""
     ) -> Applied:
@@ -214,7 +238,7 @@ class PaymentService:
         except InvalidRequest:
             if not await self._is_known(merchant.merchant_account, request.payment_request_id):
                 raise
-            repeated = replace(request, payment_session_expiry_time=None)
+            repeated = replace(request, payment_session_expiry_time=None, payment_expiry_time=None)
             return session_body(repeated, policy=merchant.policy, now=now)
 
     async def _is_known(self, merchant_account: str, payment_request_id: str) -> bool:
@@ -342,10 +366,9 @@ def _intent(request: SessionRequest, merchant_account: str, now: datetime) -> Pa
         payment_request_id=request.payment_request_id,
         amount=request.payment_amount,
         reference_order_id=request.order.reference_order_id,
-        payment_method_type=request.payment_method.payment_method_type,
+        payment_method_type=request.payment_method_type,
         capture_mode=request.capture_mode,
-        # Never because the method is called CARD: only what the request said (design 7).
-        capture_expected=bool(request.is_authorization),
+        capture_expected=request.capture_expected,
         create_time=now,
         update_time=now,
         metadata=dict(request.metadata),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -82,6 +83,8 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = SecretStr(EMBEDDED_DATABASE_URL)
     """Database: `postgresql://user:password@host/name`, or `sqlite:///file` for one host."""
+    database_url_file: Path | None = None
+    """File with that URL, instead of it: environments are shown in more places than files."""
     database_pool_size: PositiveInt = 8
     """Most connections of one process to the database."""
     database_pool_timeout_seconds: Seconds = 2.0
@@ -205,6 +208,18 @@ def load(**overrides: object) -> Settings:
 
     Raises ConfigurationError for the first wrong one, naming the variable and what was expected.
     """
+    loaded = _validated(overrides)
+    if loaded.database_url_file is None:
+        return loaded
+    if "database_url" in loaded.model_fields_set:
+        raise ConfigurationError(
+            variable("database_url_file"), f"expected no {variable('database_url')} beside it"
+        )
+    url = secret_text(loaded.database_url_file, "database_url_file").strip()
+    return _validated({**overrides, "database_url": url})
+
+
+def _validated(overrides: Mapping[str, object]) -> Settings:
     try:
         # Whatever is given is validated: values of a wrong type are what this is to refuse.
         return Settings(**overrides)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from antom.golden import MODELLED, SEED, compact, sample
 from antom.session_requests import (
     CARD_REQUEST,
     NOW,
-    SGD_42,
     body_of,
     ordered,
     with_goods,
@@ -29,17 +28,11 @@ from antom_payments.antom.messages import (
 )
 from antom_payments.money import Money
 from antom_payments.session import (
-    Address,
     Buyer,
-    CardMetadata,
-    Env,
-    Goods,
     Order,
     PaymentMethod,
     Session,
     SessionRequest,
-    Shipping,
-    UserName,
 )
 
 
@@ -62,8 +55,10 @@ def _modelled(name: str, **more: Any) -> None:
         ),
         payment_redirect_url="https://shop.example/return",
         settlement_currency="SGD",
-        is_authorization=True,
-        **({"payment_method": PaymentMethod(payment_method_type="CARD")} | more),
+        **(
+            {"payment_method": PaymentMethod(payment_method_type="CARD"), "is_authorization": True}
+            | more
+        ),
     )
     # The configured notify URL stands in where the request names none.
     assert body_of(request, notify_url="https://pay.example/antom/notify") == expected
@@ -88,134 +83,24 @@ def test_the_bytes_are_compact_utf8_and_the_same_each_time() -> None:
     assert body == session_body(request, policy=SessionPolicy(), now=NOW)
 
 
-def test_every_field_reaches_antom_under_its_name() -> None:
-    request = SessionRequest(
-        payment_request_id="p-1",
-        payment_amount=SGD_42,
-        order=Order(
-            reference_order_id="o-1",
-            order_description="Two tickets",
-            order_amount=Money("SGD", 4000),
-            buyer=Buyer(
-                reference_buyer_id="b-1",
-                buyer_name=UserName("Ada", "K", "Lovelace", "Ada K Lovelace"),
-                buyer_phone_no="+6561234567",
-                buyer_email="ada@example.com",
-                buyer_registration_time=datetime(
-                    2020, 1, 1, 8, tzinfo=timezone(timedelta(hours=8))
-                ),
-            ),
-            goods=(
-                Goods(
-                    reference_goods_id="g-1",
-                    goods_name="Ticket",
-                    goods_category="travel/rail",
-                    goods_unit_amount=Money("SGD", 2100),
-                    goods_quantity=2,
-                    goods_url="https://shop.example/g-1",
-                    delivery_method_type="DIGITAL",
-                ),
-            ),
-            shipping=Shipping(
-                shipping_name=UserName(full_name="Ada K Lovelace"),
-                shipping_address=Address("SG", "SG", "Singapore", "1 Road", "Unit 2", "049318"),
-                shipping_carrier="Post",
-                shipping_phone_no="+6561234567",
-                ship_to_email="ada@example.com",
-            ),
-        ),
-        payment_method=PaymentMethod(
-            payment_method_type="CARD",
-            payment_method_id="card-token-0001",
-            card=CardMetadata(
-                is_3ds_authentication=False,
-                enable_authentication_upgrade=True,
-                payment_method_region="GLOBAL",
-                is_card_on_file=True,
-                selected_card_brand="VISA",
-            ),
-        ),
-        payment_redirect_url="https://shop.example/return",
-        payment_notify_url="https://pay.example/notify",
-        is_authorization=True,
-        capture_mode="AUTOMATIC",
-        settlement_currency="USD",
-        payment_session_expiry_time=NOW + timedelta(minutes=30),
-        env=Env("MINI_APP", "IOS", "203.0.113.7", "Mozilla/5.0", "device-1"),
-        merchant_region="SG",
-        user_region="MY",
+def test_the_hosted_page_lets_the_buyer_choose_the_method() -> None:
+    _modelled(
+        "hosted_checkout",
+        payment_method=None,
+        is_authorization=None,
+        product_scene="CHECKOUT_PAYMENT",
         locale="en_US",
-        metadata={"never": "sent"},
     )
-    name = {"firstName": "Ada", "middleName": "K", "lastName": "Lovelace"}
-    assert body_of(request) == {
-        "productCode": "CASHIER_PAYMENT",
-        "paymentRequestId": "p-1",
-        "order": {
-            "referenceOrderId": "o-1",
-            "orderDescription": "Two tickets",
-            "orderAmount": {"currency": "SGD", "value": "4000"},
-            "buyer": {
-                "referenceBuyerId": "b-1",
-                "buyerName": name | {"fullName": "Ada K Lovelace"},
-                "buyerPhoneNo": "+6561234567",
-                "buyerEmail": "ada@example.com",
-                "buyerRegistrationTime": "2020-01-01T00:00:00Z",
-            },
-            "goods": [
-                {
-                    "referenceGoodsId": "g-1",
-                    "goodsName": "Ticket",
-                    "goodsCategory": "travel/rail",
-                    "goodsUnitAmount": {"currency": "SGD", "value": "2100"},
-                    "goodsQuantity": "2",
-                    "goodsUrl": "https://shop.example/g-1",
-                    "deliveryMethodType": "DIGITAL",
-                }
-            ],
-            "shipping": {
-                "shippingName": {"fullName": "Ada K Lovelace"},
-                "shippingAddress": {
-                    "region": "SG",
-                    "state": "SG",
-                    "city": "Singapore",
-                    "address1": "1 Road",
-                    "address2": "Unit 2",
-                    "zipCode": "049318",
-                },
-                "shippingCarrier": "Post",
-                "shippingPhoneNo": "+6561234567",
-                "shipToEmail": "ada@example.com",
-            },
-        },
-        "paymentAmount": {"currency": "SGD", "value": "4200"},
-        "paymentMethod": {
-            "paymentMethodType": "CARD",
-            "paymentMethodId": "card-token-0001",
-            "paymentMethodMetaData": {
-                "is3DSAuthentication": False,
-                "enableAuthenticationUpgrade": True,
-                "paymentMethodRegion": "GLOBAL",
-                "isCardOnFile": True,
-                "selectedCardBrand": "VISA",
-            },
-        },
-        "paymentFactor": {"isAuthorization": True, "captureMode": "AUTOMATIC"},
-        "paymentRedirectUrl": "https://shop.example/return",
-        "paymentNotifyUrl": "https://pay.example/notify",
-        "settlementStrategy": {"settlementCurrency": "USD"},
-        "paymentSessionExpiryTime": "2026-03-02T10:00:00Z",
-        "env": {
-            "terminalType": "MINI_APP",
-            "osType": "IOS",
-            "clientIp": "203.0.113.7",
-            "userAgent": "Mozilla/5.0",
-            "deviceTokenId": "device-1",
-        },
-        "merchantRegion": "SG",
-        "userRegion": "MY",
-        "locale": "en_US",
-    }
+
+
+def test_whether_a_capture_follows_is_not_known_where_the_buyer_chooses() -> None:
+    hosted = replace(CARD_REQUEST, payment_method=None, product_scene="CHECKOUT_PAYMENT")
+    assert hosted.capture_expected is True
+    assert replace(hosted, is_authorization=False).capture_expected is False
+    assert replace(hosted, is_authorization=None).capture_expected is None
+    assert with_method(payment_method_type="GCASH").capture_expected is True
+    wallet = replace(with_method(payment_method_type="GCASH"), is_authorization=None)
+    assert wallet.capture_expected is False
 
 
 def test_false_is_said_and_what_was_not_said_is_not_sent() -> None:
@@ -239,6 +124,17 @@ def test_a_repetition_is_as_first_asked_but_for_when_the_session_ends() -> None:
     assert with_expiry_of(first, asked("second", None), now=later) == asked("first", None)
     # While the first expiry holds, or there is none, the repetition is the same to the byte.
     assert with_expiry_of(first, asked("second", 30), now=NOW) is first
+    # The payment's own expiry, too, and each by itself.
+    both = replace(
+        CARD_REQUEST,
+        payment_session_expiry_time=NOW + timedelta(minutes=30),
+        payment_expiry_time=NOW + timedelta(minutes=10),
+    )
+    kept = session_body(both, policy=SessionPolicy(), now=NOW)
+    again = session_body(CARD_REQUEST, policy=SessionPolicy(), now=later)
+    sent = json.loads(with_expiry_of(kept, again, now=later))
+    assert "paymentExpiryTime" not in sent
+    assert sent["paymentSessionExpiryTime"] == "2026-03-02T10:00:00Z"
     forever = asked("first", None)
     assert with_expiry_of(forever, asked("second", 30), now=later) is forever
 
@@ -263,6 +159,13 @@ def test_a_hosted_pages_url_is_read_and_a_lost_expiry_is_not_fatal() -> None:
     }
     assert parse_session(read_message(compact(answer))) == Session(
         payment_session_data="data", payment_session_id="id", normal_url="https://pay.example"
+    )
+
+
+def test_a_hosted_page_needs_no_data_for_the_client_sdk() -> None:
+    answer = {"paymentSessionId": "id", "normalUrl": "https://pay.example"}
+    assert parse_session(read_message(compact(answer))) == Session(
+        payment_session_data="", payment_session_id="id", normal_url="https://pay.example"
     )
 
 

@@ -94,19 +94,23 @@ LONG = "x" * 3000
             "order.buyer.reference_buyer_id",
             "at most 64",
         ),
-        (ordered(buyer=Buyer("b", UserName("x" * 33))), "order.buyer.buyer_name.first_name", "32"),
         (
-            ordered(buyer=Buyer("b", UserName(middle_name="x" * 33))),
+            ordered(buyer=Buyer("b", UserName("x" * 33, last_name="L"))),
+            "order.buyer.buyer_name.first_name",
+            "at most 32",
+        ),
+        (
+            ordered(buyer=Buyer("b", UserName("F", "x" * 33, "L"))),
             "order.buyer.buyer_name.middle_name",
             "at most 32",
         ),
         (
-            ordered(buyer=Buyer("b", UserName(last_name="x" * 33))),
+            ordered(buyer=Buyer("b", UserName("F", last_name="x" * 33))),
             "order.buyer.buyer_name.last_name",
             "at most 32",
         ),
         (
-            ordered(buyer=Buyer("b", UserName(full_name="x" * 129))),
+            ordered(buyer=Buyer("b", UserName("F", "", "L", "x" * 129))),
             "order.buyer.buyer_name.full_name",
             "at most 128",
         ),
@@ -132,7 +136,7 @@ LONG = "x" * 3000
         (
             with_goods(delivery_method_type="x" * 33),
             "order.goods[0].delivery_method_type",
-            "at most 32",
+            "must be PHYSICAL or DIGITAL",
         ),
         (
             ordered(shipping=Shipping(shipping_address=Address())),
@@ -170,7 +174,7 @@ LONG = "x" * 3000
             "at most 32",
         ),
         (
-            ordered(shipping=Shipping(shipping_name=UserName("x" * 33))),
+            ordered(shipping=Shipping(shipping_name=UserName("x" * 33, last_name="L"))),
             "order.shipping.shipping_name.first_name",
             "at most 32",
         ),
@@ -195,7 +199,7 @@ LONG = "x" * 3000
         (
             with_method(card=CardMetadata(payment_method_region="GLOBALS")),
             "payment_method.card.payment_method_region",
-            "at most 6",
+            "two capital letters",
         ),
         (
             with_method(card=CardMetadata(selected_card_brand="x" * 65)),

@@ -66,7 +66,7 @@ def test_other_scripts_are_fine(name: str) -> None:
 
 
 def test_a_buyers_chinese_name_is_nobodys_business() -> None:
-    assert body_of(ordered(buyer=Buyer("b", UserName(full_name="王小明"))))
+    assert body_of(ordered(buyer=Buyer("b", UserName("王小明", last_name="王小明"))))
 
 
 CARD_NUMBERS = [

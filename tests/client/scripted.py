@@ -24,6 +24,8 @@ from antom_payments.v1.payment_service_pb2 import (
     CreateSessionResponse,
     GetPaymentRequest,
     GetPaymentResponse,
+    ReportSdkEventRequest,
+    ReportSdkEventResponse,
     StreamPaymentEventsRequest,
     StreamPaymentEventsResponse,
 )
@@ -55,6 +57,11 @@ class ScriptedService(PaymentServiceServicer):
     async def GetPayment(  # noqa: N802 the contract's name
         self, request: GetPaymentRequest, context: Context
     ) -> GetPaymentResponse:
+        return await self._answer(request, context)
+
+    async def ReportSdkEvent(  # noqa: N802 the contract's name
+        self, request: ReportSdkEventRequest, context: Context
+    ) -> ReportSdkEventResponse:
         return await self._answer(request, context)
 
     async def StreamPaymentEvents(  # noqa: N802 the contract's name

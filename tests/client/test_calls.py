@@ -36,8 +36,11 @@ from antom_payments.v1.payment_service_pb2 import (
     CreateSessionResponse,
     GetPaymentResponse,
     ReadMode,
+    ReportSdkEventRequest,
+    ReportSdkEventResponse,
     Session,
 )
+from antom_payments.v1.sdk_event_pb2 import SdkEventCode, SdkNextStep
 from client.scripted import Refusal, ScriptedService, message, say, scripted_server
 from client.tls import Authority
 
@@ -88,6 +91,35 @@ async def test_a_payment_is_read_by_any_of_its_ids(key: str, fresh: bool, mode: 
     assert request.WhichOneof("key") == key
     assert getattr(request, key) == "x"
     assert (request.merchant_account, request.read_mode) == ("shop", mode)
+
+
+async def test_an_event_of_the_client_sdk_is_passed_on_by_its_name_or_number() -> None:
+    answer = ReportSdkEventResponse(next_step=SdkNextStep.SDK_NEXT_STEP_WAIT_FOR_RESULT)
+    service = ScriptedService(answers=[answer] * 2)
+    number = SdkEventCode.SDK_EVENT_CODE_SDK_PAYMENT_FAIL
+    async with (
+        scripted_server(service) as server,
+        connect(server.target, credentials=PLAINTEXT) as payments,
+    ):
+        for code in ("SDK_PAYMENT_FAIL", number):
+            told = await payments.report_sdk_event(
+                "p", code, payment_result_code="DO_NOT_HONOR", merchant_account="shop"
+            )
+            assert told == answer
+        with pytest.raises(ValueError, match="SDK_NO_SUCH_CODE"):
+            await payments.report_sdk_event("p", "SDK_NO_SUCH_CODE")
+    assert (
+        service.requests
+        == [
+            ReportSdkEventRequest(
+                merchant_account="shop",
+                payment_request_id="p",
+                event_code=number,
+                payment_result_code="DO_NOT_HONOR",
+            )
+        ]
+        * 2
+    )
 
 
 @pytest.mark.parametrize("keys", [{}, {"payment_request_id": "p", "payment_id": "q"}])

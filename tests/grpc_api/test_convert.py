@@ -12,8 +12,9 @@ from antom_payments.grpc_api import convert, encode
 from antom_payments.money import Money
 from antom_payments.payment import Capture, CaptureState, EventType, Payment, PaymentState, Source
 from antom_payments.payment_event import PaymentEvent
+from antom_payments.sdk_event import SdkEventCode
 from antom_payments.session import Session
-from antom_payments.v1 import payment_event_pb2, payment_pb2
+from antom_payments.v1 import payment_event_pb2, payment_pb2, sdk_event_pb2
 from antom_payments.v1 import payment_service_pb2 as pb
 
 NOW = datetime(2026, 3, 2, 9, 30, 0, 123456, tzinfo=UTC)
@@ -54,6 +55,7 @@ EVENT = PaymentEvent(
     result_code="SUCCESS",
     reported_amount=Money("USD", 1),
     capture_id="C-1",
+    sdk_event_code=SdkEventCode.SDK_PAYMENT_FAIL,
     sequence=12,
     append_time=NOW + timedelta(seconds=4),
 )
@@ -113,6 +115,8 @@ def test_every_value_of_the_domain_has_its_own_in_the_contract_and_the_other_way
         (convert.CAPTURE_STATES, payment_pb2.CaptureState),
         (convert.EVENT_TYPES, payment_event_pb2.PaymentEventType),
         (convert.SOURCES, payment_event_pb2.EventSource),
+        (convert.SDK_EVENT_CODES, sdk_event_pb2.SdkEventCode),
+        (convert.NEXT_STEPS, sdk_event_pb2.SdkNextStep),
     ):
         assert sorted(told.values()) == sorted(set(contract.values()) - {0})  # type: ignore[attr-defined]
 

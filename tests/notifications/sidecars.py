@@ -104,6 +104,12 @@ class Sidecar:
         """Send ``body`` as Antom does; the answer."""
         return await self.post(body, self.antom.headers(body, **signed))
 
+    async def app_has_under_way(self, count: int) -> None:
+        """Wait until the application works on ``count`` requests, each of which has begun."""
+        while len(self.app._under_way) < count:  # noqa: ASYNC110 - nothing tells when it has
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
     async def post(
         self, body: bytes, headers: Headers, *, target: str = PATH, method: str = "POST"
     ) -> Answer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -13,6 +14,7 @@ from antom_payments.notifications import app as notifications_app
 from antom_payments.store import log, payments
 from notifications.sidecars import events_of, message, sample
 from notifications.wire import ask, request
+from store.transactions import Transactions
 
 SESSION = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 STRANGER = "00-11111111111111111111111111111111-2222222222222222-01"
@@ -56,6 +58,32 @@ async def test_the_transaction_is_part_of_the_notification_s_trace(sidecar, seed
     assert {"notification", "transaction", "append"} <= {span.name for span in inside}
 
 
+async def test_notifications_that_share_a_transaction_keep_traces_of_their_own(
+    sidecar, store, seed, spans
+):
+    await seed()
+    transactions = Transactions(store)
+    transactions.hold()
+    # An orphan is first; then a payment and, in the same transaction, its end.
+    sending = [asyncio.create_task(sidecar.notify(sample("06")))]
+    await transactions.is_under_way()
+    for body in (sample("03"), message("03", result={"resultStatus": "F", "resultCode": "X"})):
+        sending.append(asyncio.create_task(sidecar.notify(body)))
+        await sidecar.app_has_under_way(len(sending))
+    transactions.go_on()
+    await asyncio.gather(*sending)
+    told = {s.context.trace_id for s in spans() if s.name == "notification"}
+    assert len(told) == 3
+    [_, *events] = await events_of(store)
+    assert len({event.append_traceparent[3:35] for event in events}) == 2
+    appends = {f"{s.context.span_id:016x}" for s in spans() if s.name == "append"}
+    assert {event.append_traceparent[36:52] for event in events} <= appends
+    *_, shared = [span for span in spans() if span.name == "transaction"]
+    assert len(shared.links) == 1
+    traces = {shared.context.trace_id} | {link.context.trace_id for link in shared.links}
+    assert {f"{trace:032x}" for trace in traces} == {e.append_traceparent[3:35] for e in events}
+
+
 async def test_a_notification_of_an_unknown_payment_has_no_link(sidecar, spans):
     await sidecar.notify(sample("06"))
     assert notification_span(spans).links == ()
@@ -85,21 +113,21 @@ def break_with_secrets(*_, **__):
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    "broken",
     [
-        ((payments, "apply_members"), {"notification", "transaction"}),
-        ((log, "_lock_end"), {"notification", "transaction", "append"}),
-        ((notifications_app, "_describe"), {"notification", "transaction", "append"}),
+        (payments, "apply_members"),
+        (log, "_lock_end"),
+        (notifications_app, "_describe"),
     ],
     ids=["transaction", "append", "notification"],
 )
 @pytest.mark.usefixtures("payment")
-async def test_what_an_exception_says_is_in_no_span(sidecar, spans, monkeypatch, broken, told):
+async def test_what_an_exception_says_is_in_no_span(sidecar, spans, monkeypatch, broken):
     before = len(spans())
     monkeypatch.setattr(*broken, break_with_secrets)
     await sidecar.notify(sample("03"))
     ended = spans()[before:]
-    assert {span.name for span in ended} == told
+    assert {span.name for span in ended} == {"notification", "append", "transaction"}
     said = "".join(span.to_json() for span in ended)
     assert CARD not in said
     assert KEY not in said

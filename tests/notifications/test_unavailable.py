@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, event, exc, text
 from sqlalchemy.engine import Engine
 
-from antom_payments.errors import StoreUnavailable
+from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from notifications.sidecars import (
     Held,
     assert_acknowledged,
@@ -21,6 +21,9 @@ from notifications.sidecars import (
     stored,
 )
 from notifications.wire import Wire, request
+from store.transactions import Transactions
+
+OUTAGE = exc.OperationalError("COMMIT", None, Exception("disk full"))
 
 pytestmark = pytest.mark.usefixtures("payment")
 
@@ -133,15 +136,23 @@ async def test_draining_answers_503_and_closes_while_what_is_under_way_is_answer
     assert len(await events_of(store)) == 2
 
 
-async def test_copies_wait_for_the_commit_of_the_first_and_fail_with_it(service, start_sidecar):
-    held = Held(service, error=StoreUnavailable())
-    async with start_sidecar(held) as sidecar:
-        copies = [asyncio.create_task(sidecar.notify(sample("03"))) for _ in range(3)]
-        await held.begun.acquire()
-        other = asyncio.create_task(sidecar.notify(sample("06")))
-        await held.begun.acquire()
-        assert not any(copy.done() for copy in copies)
-        held.go_on.set()
-        for answer in await asyncio.gather(*copies, other):
-            assert_unavailable(answer)
-    assert held.begun.locked(), "each message was applied once"
+async def test_copies_share_the_commit_and_fail_with_it(sidecar, store, database_url):
+    transactions = Transactions(store)
+    transactions.hold()
+    first = asyncio.create_task(sidecar.notify(sample("06")))
+    await transactions.is_under_way()
+    before = transactions.count
+    transactions.failures += [OUTAGE, OUTAGE]
+    copies = [asyncio.create_task(sidecar.notify(sample("03"))) for _ in range(3)]
+    await sidecar.app_has_under_way(4)
+    transactions.go_on()
+    for answer in await asyncio.gather(first, *copies):
+        assert_unavailable(answer)
+    assert transactions.count == before + 1
+    assert await stored(database_url) == []
+
+
+async def test_more_than_the_database_takes_is_answered_503_before_any_work(start_sidecar):
+    async with start_sidecar(Failing(StoreOverloaded("store_writes"))) as sidecar:
+        assert_unavailable(await sidecar.notify(sample("03")))
+        assert sidecar.metrics.outcomes() == {"overloaded/store_writes": 1}

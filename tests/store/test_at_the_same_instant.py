@@ -40,6 +40,7 @@ from stored import (
 
 T = TypeVar("T")
 ROUNDS = 50
+CALLERS = 4
 # Writers queue for one lock: on a slow machine the hundredth waits longer than a caller would.
 PATIENT = PoolOptions(size=2, timeout_seconds=60)
 
@@ -110,7 +111,7 @@ async def test_without_the_lock_of_the_payment_id_the_same_rounds_lose_captures(
     clock: FrozenClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def no_lock(connection: AsyncConnection, key: int) -> None:
+    async def no_lock(connection: AsyncConnection, keys: Sequence[int]) -> None:
         pass
 
     monkeypatch.setattr("antom_payments.store.facts.lock_transaction", no_lock)
@@ -217,13 +218,14 @@ async def test_a_thousand_shuffled_notifications_from_eight_connections_equal_th
 
         async def tell(store: PaymentStore, part: list[Member]) -> None:
             while part:
-                batch = [part.pop() for _ in range(min(len(part), shuffled.randint(1, 12)))]
+                batch = [part.pop() for _ in range(min(len(part), shuffled.randint(1, 4)))]
                 await store.apply(batch)
 
+        # Several callers at each, so that their members share transactions.
         await at_once(
             *(
                 lambda store=store, part=part: tell(store, part)
-                for store, part in zip(stores, parts, strict=True)
+                for store, part in zip(stores * CALLERS, parts * CALLERS, strict=True)
             )
         )
         events = await whole_log(stores[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from antom_payments.errors import ConfigurationError, StoreUnavailable
+from antom_payments.errors import ConfigurationError, Undecipherable
 from antom_payments.store import (
     DataCipher,
     Member,
@@ -110,7 +110,7 @@ async def test_after_a_rotation_the_old_key_is_needed_by_nothing(
     old, new = DataCipher(OLD), DataCipher(NEW)
     for token in found:
         assert new.decrypt(token)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(Undecipherable):
             old.decrypt(token)
     async with opened(database_url, clock, NEW) as store:
         # The replay of a session, its request after it expired, and a notification's bytes.
@@ -206,7 +206,7 @@ async def test_a_process_that_meets_a_newer_key_reads_its_file_again(
 @pytest.mark.parametrize("text", ["", "garbage", OLD], ids=["empty", "garbage", "one_key"])
 async def test_a_key_file_that_is_just_being_changed_changes_nothing(text: str) -> None:
     cipher = DataCipher(OLD, read_again=lambda: text)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(Undecipherable):
         cipher.decrypt(DataCipher(NEW).encrypt(b"more"))
     assert cipher.decrypt(DataCipher(OLD).encrypt(b"more")) == b"more"
 
@@ -216,5 +216,5 @@ def test_a_key_file_that_cannot_be_read_again_changes_nothing() -> None:
         raise ConfigurationError("ANTOM_PAYMENTS_DATA_KEY_FILE", "expected a readable file")
 
     cipher = DataCipher(OLD, read_again=gone)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(Undecipherable):
         cipher.decrypt(b"no token")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 import pytest
@@ -20,7 +20,15 @@ from antom_payments.payment import EventType
 from antom_payments.service import (
     SessionAnswer,
 )
-from antom_payments.store import DataCipher, PaymentStore, PoolOptions, keeping, open_store
+from antom_payments.store import (
+    Applied,
+    DataCipher,
+    Member,
+    PaymentStore,
+    PoolOptions,
+    keeping,
+    open_store,
+)
 from clock import FrozenClock
 from database_proxy import database_proxy
 from databases import Databases
@@ -75,6 +83,25 @@ async def test_an_answer_that_cannot_be_kept_is_fetched_again(
     assert again.session
     assert again.session.payment_session_id == "session-1"
     assert await till.news() == [EventType.SESSION_CREATED]
+
+
+async def test_antoms_answer_outlives_more_writes_than_the_database_takes(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused_once = asyncio.Event()
+    apply = till.store.apply
+
+    async def overloaded_once(members: Sequence[Member]) -> list[Applied]:
+        if not refused_once.is_set():
+            refused_once.set()
+            raise StoreOverloaded("store_writes")
+        return await apply(members)
+
+    monkeypatch.setattr(till.store, "apply", overloaded_once)
+    till.antom.will(SESSION, session())
+    assert (await till.create()).session
+    assert refused_once.is_set()
+    assert len(till.antom.asked) == 1
 
 
 async def test_antoms_answer_outlives_another_processs_lock_on_sqlite(

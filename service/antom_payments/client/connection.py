@@ -28,9 +28,12 @@ from antom_payments.v1.payment_service_pb2 import (
     GetPaymentRequest,
     GetPaymentResponse,
     ReadMode,
+    ReportSdkEventRequest,
+    ReportSdkEventResponse,
     StreamPaymentEventsRequest,
 )
 from antom_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
+from antom_payments.v1.sdk_event_pb2 import SdkEventCode
 
 if TYPE_CHECKING:
     from antom_payments.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
@@ -162,6 +165,37 @@ class Payments:
         )
         setattr(request, given[0], keys[given[0]])
         return await _answer(self._stub.GetPayment, request, timeout_seconds)
+
+    async def report_sdk_event(
+        self,
+        payment_request_id: str,
+        event_code: SdkEventCode.ValueType | str,
+        *,
+        payment_result_code: str = "",
+        merchant_account: str = "",
+        timeout_seconds: float | None = None,
+    ) -> ReportSdkEventResponse:
+        """Pass on an event of Antom's client SDK; the answer's `next_step` is for the front end.
+
+        A hint: it never changes the payment. Safe to repeat. ``event_code`` is the contract's, or
+        the text that the front end was given, such as ``SDK_PAYMENT_SUCCESSFUL``.
+
+        Raises:
+            NotFound: there is no such payment that this caller may see.
+            InvalidRequest: the result code is none.
+            TryAgain: a repetition may work.
+            CallFailed: anything else.
+            ValueError: the contract does not know the event code's text.
+        """
+        if isinstance(event_code, str):
+            event_code = SdkEventCode.Value(f"SDK_EVENT_CODE_{event_code}")
+        request = ReportSdkEventRequest(
+            merchant_account=merchant_account,
+            payment_request_id=payment_request_id,
+            event_code=event_code,
+            payment_result_code=payment_result_code,
+        )
+        return await _answer(self._stub.ReportSdkEvent, request, timeout_seconds)
 
     def follow(
         self,

@@ -106,7 +106,9 @@ class Emulator:
         self._ledger.add(payment, session)
         last = max(one.expiry_time for one in payment.sessions)
         self._checkout.close_at(payment, last + timedelta(seconds=self.options.closing_seconds))
-        return messages.session_created(session)
+        return messages.session_created(
+            session, is_hosted=request.product_scene == "CHECKOUT_PAYMENT"
+        )
 
     def inquire_payment(self, client_id: str, request: InquiryRequest) -> Message:
         """Where a payment stands.

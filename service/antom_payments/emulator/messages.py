@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from antom_payments.emulator import results
 from antom_payments.emulator.cards import Card
@@ -13,8 +14,9 @@ from antom_payments.emulator.times import time_text, zulu_text
 
 Message = dict[str, Any]
 
-# Reserved by RFC 6761: it leads nowhere, whoever follows it.
+# Reserved by RFC 6761: they lead nowhere, whoever follows them.
 _CHALLENGE_URL = "https://acs.invalid/challenge"
+_HOSTED_PAGE_URL = "https://checkout.invalid/session"
 
 
 def encoded(message: Message) -> bytes:
@@ -22,9 +24,10 @@ def encoded(message: Message) -> bytes:
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def session_created(session: Session) -> Message:
+def session_created(session: Session, *, is_hosted: bool) -> Message:
     """The answer of createPaymentSession; it names no `paymentId` (antom-api 3.2)."""
-    return {
+    page = {"normalUrl": f"{_HOSTED_PAGE_URL}?{urlencode({'id': session.session_id})}"}
+    return (page if is_hosted else {}) | {
         "paymentSessionData": session.session_data,
         "paymentSessionExpiryTime": zulu_text(session.expiry_time),
         "paymentSessionId": session.session_id,

@@ -11,8 +11,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from antom_payments.money import Money
 from antom_payments.payment import Capture, CaptureState, EventType, Payment, PaymentState, Source
 from antom_payments.payment_event import PaymentEvent
+from antom_payments.sdk_event import NextStep, SdkEventCode
 from antom_payments.session import Session
-from antom_payments.v1 import payment_event_pb2, payment_pb2, payment_service_pb2
+from antom_payments.v1 import (
+    payment_event_pb2,
+    payment_pb2,
+    payment_service_pb2,
+    sdk_event_pb2,
+)
 
 # By name: a value that the contract lacks stops the import, and with it the build.
 STATES: Final[Mapping[PaymentState, payment_pb2.PaymentState.ValueType]] = {
@@ -27,6 +33,12 @@ EVENT_TYPES: Final[Mapping[EventType, payment_event_pb2.PaymentEventType.ValueTy
 }
 SOURCES: Final[Mapping[Source, payment_event_pb2.EventSource.ValueType]] = {
     source: payment_event_pb2.EventSource.Value(f"EVENT_SOURCE_{source}") for source in Source
+}
+SDK_EVENT_CODES: Final[Mapping[SdkEventCode, sdk_event_pb2.SdkEventCode.ValueType]] = {
+    code: sdk_event_pb2.SdkEventCode.Value(f"SDK_EVENT_CODE_{code}") for code in SdkEventCode
+}
+NEXT_STEPS: Final[Mapping[NextStep, sdk_event_pb2.SdkNextStep.ValueType]] = {
+    step: sdk_event_pb2.SdkNextStep.Value(f"SDK_NEXT_STEP_{step}") for step in NextStep
 }
 CAPTURE_MODES: Final[Mapping[str, payment_pb2.CaptureMode.ValueType]] = {
     "": payment_pb2.CAPTURE_MODE_UNSPECIFIED,
@@ -111,6 +123,11 @@ def event_to_proto(event: PaymentEvent) -> payment_event_pb2.PaymentEvent:
         result_code=event.result_code,
         reported_amount=_money(event.reported_amount) if event.reported_amount else None,
         capture_id=event.capture_id,
+        sdk_event_code=(
+            SDK_EVENT_CODES[event.sdk_event_code]
+            if event.sdk_event_code
+            else sdk_event_pb2.SDK_EVENT_CODE_UNSPECIFIED
+        ),
     )
 
 

@@ -54,6 +54,7 @@ ERRORS: Mapping[type[errors.PaymentsError], tuple[grpc.StatusCode, pb.ErrorReaso
             errors.AntomUntrusted: (_Code.INTERNAL, pb.ERROR_REASON_ANTOM_UNTRUSTED),
             errors.StoreUnavailable: (_Code.UNAVAILABLE, pb.ERROR_REASON_STORE_UNAVAILABLE),
             errors.StoreOverloaded: (_Code.RESOURCE_EXHAUSTED, pb.ERROR_REASON_LIMIT_REACHED),
+            errors.Undecipherable: (_Code.UNAVAILABLE, pb.ERROR_REASON_STORE_UNAVAILABLE),
             errors.CursorInvalid: (_Code.INVALID_ARGUMENT, pb.ERROR_REASON_CURSOR_INVALID),
             errors.CursorExpired: (_Code.OUT_OF_RANGE, pb.ERROR_REASON_CURSOR_EXPIRED),
             errors.LogRewound: (_Code.FAILED_PRECONDITION, pb.ERROR_REASON_LOG_REWOUND),

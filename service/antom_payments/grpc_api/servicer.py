@@ -13,7 +13,7 @@ import grpc
 
 from antom_payments.errors import DeadlineExceeded
 from antom_payments.event_stream import EventStream, Subscription
-from antom_payments.grpc_api import convert, requests, tracing
+from antom_payments.grpc_api import convert, requests, session_requests, tracing
 from antom_payments.grpc_api.errors import answered
 from antom_payments.grpc_api.stream import Delivery, OpenStreams, StreamOptions
 from antom_payments.payment_event import EventFilter
@@ -40,7 +40,7 @@ class Deadlines:
 
 
 class PaymentServicer(pb_grpc.PaymentServiceServicer):
-    """The three methods. Errors are raised as they are: `Edge` answers them."""
+    """The methods. Errors are raised as they are: `Edge` answers them."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         self, request: pb.CreateSessionRequest, context: Context
     ) -> pb.CreateSessionResponse:
         """Create a payment and its session; see the contract."""
-        asked = requests.session_request(request)
+        asked = session_requests.session_request(request)
         async with self._time_for(context) as budget_seconds:
             answer = await self._service.create_session(
                 EVERYONE, asked, budget_seconds=budget_seconds
@@ -86,6 +86,20 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
             )
             cursor = await self._event_stream.cursor_after(payment.last_sequence)
         return pb.GetPaymentResponse(payment=convert.payment_to_proto(payment), cursor=cursor)
+
+    async def ReportSdkEvent(  # noqa: N802 - the contract's name
+        self, request: pb.ReportSdkEventRequest, context: Context
+    ) -> pb.ReportSdkEventResponse:
+        """Pass on what a front end heard from Antom's client SDK; see the contract."""
+        key, reported = requests.sdk_event(request)
+        async with self._time_for(context):
+            payment, next_step = await self._service.report_sdk_event(EVERYONE, key, reported)
+            cursor = await self._event_stream.cursor_after(payment.last_sequence)
+        return pb.ReportSdkEventResponse(
+            payment=convert.payment_to_proto(payment),
+            next_step=convert.NEXT_STEPS[next_step],
+            cursor=cursor,
+        )
 
     # The generated stub wants an iterator of messages; this coroutine writes ready bytes itself.
     async def StreamPaymentEvents(  # type: ignore[override]  # noqa: N802 - the contract's name

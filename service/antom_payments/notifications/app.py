@@ -10,7 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -21,14 +21,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from antom_payments import telemetry
-from antom_payments.errors import StoreUnavailable
+from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.fact import OUTSIDE_WINDOW, Fact, Notification
 from antom_payments.notifications.outcomes import OF_APPLIED, Counts, Outcome
 from antom_payments.notifications.request_time import Window
 from antom_payments.notifications.understanding import understand
 from antom_payments.notifications.verification import NotVerified, Proof, Sender, prove
 from antom_payments.payment import EventType
-from antom_payments.store import Applied, AppliedOutcome
+from antom_payments.store import Applied
 
 ACKNOWLEDGEMENT = (
     b'{"result":{"resultCode":"SUCCESS","resultStatus":"S","resultMessage":"success"}}'
@@ -60,6 +60,7 @@ class AppliesNotifications(Protocol):
         With ``not_understood`` set nothing follows but, for a fact known already, a duplicate.
 
         Raises:
+            StoreOverloaded: too much waits for the database; nothing was done.
             StoreUnavailable: nothing was committed, or nobody knows.
         """
 
@@ -101,7 +102,6 @@ class NotificationApp:
         self._max_in_flight = max_in_flight
         self._counts = counts
         self._under_way: set[asyncio.Task[_Told]] = set()
-        self._applying: dict[tuple[str, bytes, str], asyncio.Task[Applied]] = {}
         self._is_draining = False
 
     async def drain(self) -> None:
@@ -176,6 +176,8 @@ class NotificationApp:
             return await self._take(request, body)
         except NotVerified as refused:
             return _Told(Outcome.BAD_SIGNATURE, refused.reason)
+        except StoreOverloaded as overloaded:
+            return _Told(Outcome.OVERLOADED, overloaded.metadata["limit"])
         except StoreUnavailable:
             return _Told(Outcome.ERROR, "store_unavailable")
         except Exception as error:  # noqa: BLE001 - the edge of the process: Antom sends it again
@@ -187,33 +189,12 @@ class NotificationApp:
         proof = prove(request.headers.raw, body, uris=uris, senders=self._senders)
         notification = self._notification(proof, body)
         fact, not_understood = understand(notification, self._window)
-        applied = await self._apply(notification, fact, not_understood)
+        applied = await self._service.apply_notification(notification, fact, not_understood)
         outcome = OF_APPLIED[applied.outcome]
         if outcome is Outcome.QUARANTINED and not_understood == OUTSIDE_WINDOW:
             return _Told(Outcome.STALE, notification=notification, applied=applied)
         reason = not_understood if outcome is Outcome.QUARANTINED else _alarm(applied, outcome)
         return _Told(outcome, reason, notification, applied)
-
-    async def _apply(
-        self, notification: Notification, fact: Fact | None, not_understood: str
-    ) -> Applied:
-        """Commit; copies that come meanwhile wait for the same commit.
-
-        So a burst of one message, or a replay of it, costs one transaction at a time.
-        """
-        key = (notification.merchant_account, notification.body, not_understood)
-        applying = self._applying.get(key)
-        is_copy = applying is not None
-        if applying is None:
-            applying = asyncio.create_task(
-                self._service.apply_notification(notification, fact, not_understood)
-            )
-            self._applying[key] = applying
-            applying.add_done_callback(lambda _: self._applying.pop(key))
-        applied = await applying
-        if is_copy and applied.outcome is AppliedOutcome.APPLIED:
-            return replace(applied, outcome=AppliedOutcome.DUPLICATE)
-        return applied
 
     def _signed_uris(self, query: bytes) -> Iterator[str]:
         """What Antom may have signed: whether it signs a query is not documented (1.5)."""

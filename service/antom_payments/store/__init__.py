@@ -1,6 +1,7 @@
 """The database: payments, facts, notifications, private data and the event log.
 
-payments.py      PaymentStore: each write one transaction
+payments.py      PaymentStore: what the service reads and writes
+group_commit.py  calls at the same time share one
 sessions.py      intent, lease, answer
 batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch
@@ -29,7 +30,13 @@ outages.py       what the database's errors mean
 
 from antom_payments.store.audit import AuditRecord
 from antom_payments.store.back_office import BackOffice
-from antom_payments.store.batch import (
+from antom_payments.store.data_key import KeyRotation, Rotated
+from antom_payments.store.engines import PoolOptions
+from antom_payments.store.erasure import Erased
+from antom_payments.store.inquiry_leases import InquiryClaim, Rate
+from antom_payments.store.keeping import kept
+from antom_payments.store.log import EventLog, LogPage
+from antom_payments.store.members import (
     UNADOPTED,
     Applied,
     AppliedOutcome,
@@ -38,12 +45,6 @@ from antom_payments.store.batch import (
     OrphanState,
     WantedInquiry,
 )
-from antom_payments.store.data_key import KeyRotation, Rotated
-from antom_payments.store.engines import PoolOptions
-from antom_payments.store.erasure import Erased
-from antom_payments.store.inquiry_leases import InquiryClaim, Rate
-from antom_payments.store.keeping import kept
-from antom_payments.store.log import EventLog, LogPage
 from antom_payments.store.orphans import Orphan
 from antom_payments.store.payments import PaymentStore, open_store
 from antom_payments.store.private_data import DataCipher, new_data_key

@@ -8,10 +8,10 @@ from datetime import datetime
 from antom_payments.fact import Notification
 from antom_payments.payment import Payment
 from antom_payments.store.audit import AuditRecord, read_audit, write_audit
-from antom_payments.store.batch import Member, OrphanState
 from antom_payments.store.database import Database
 from antom_payments.store.erasure import Erased, erase_payment
 from antom_payments.store.inquiries import Inquiries
+from antom_payments.store.members import Member, OrphanState
 from antom_payments.store.orphans import Orphan, list_orphans
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.quarantine import Quarantine, Replayed, StoredNotification

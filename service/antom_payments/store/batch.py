@@ -8,100 +8,39 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
+from typing import Any
 
 from antom_payments.fact import (
     Fact,
     FactKind,
-    Notification,
     Outcome,
     contradicted,
     decide,
     shows_only_held,
 )
-from antom_payments.payment import Decision, EventType, Payment, Source
+from antom_payments.payment import (
+    Decision,
+    EventType,
+    Payment,
+    Source,
+    with_refusal,
+    with_session,
+)
 from antom_payments.payment_event import PaymentEvent
+from antom_payments.session import Session
+from antom_payments.store.members import (
+    AppliedOutcome,
+    Identity,
+    InquiryKind,
+    Member,
+    PaymentKey,
+    SessionResult,
+    WantedInquiry,
+)
 
-Identity = tuple[str, FactKind, str, Outcome]
-PaymentKey = tuple[str, str]
-"""(`merchant_account`, `payment_request_id`), or (`merchant_account`, `payment_id`)."""
-
-
-class AppliedOutcome(StrEnum):
-    """What became of a member."""
-
-    APPLIED = "APPLIED"
-    """A new fact: it made its event."""
-    DUPLICATE = "DUPLICATE"
-    """The fact was known; nothing changed."""
-    CONFLICT = "CONFLICT"
-    """The fact was known with other content: kept, nothing concluded, an inquiry is wanted."""
-    ORPHANED = "ORPHANED"
-    """No payment is known for it yet: kept until one adopts it."""
-    QUARANTINED = "QUARANTINED"
-    """Verified, but not understood or not to be applied: kept for an operator."""
-
-
-class OrphanState(StrEnum):
-    """Where a fact stands that came before its payment was known (design 9)."""
-
-    WAITING = "WAITING"
-    """Antom is asked whose it is."""
-    ADOPTED = "ADOPTED"
-    """Its payment became known, and it made its event."""
-    FOREIGN = "FOREIGN"
-    """Antom knows the payment, and it is not one of ours."""
-    UNATTRIBUTED = "UNATTRIBUTED"
-    """Nobody knew the payment in time."""
-
-
-UNADOPTED = (OrphanState.WAITING, OrphanState.FOREIGN, OrphanState.UNATTRIBUTED)
-"""Whatever was concluded of them, a payment that binds their `paymentId` later adopts them."""
-
-
-class InquiryKind(StrEnum):
-    """Which id Antom is asked by."""
-
-    PAYMENT = "PAYMENT"
-    """By the merchant's `paymentRequestId`."""
-    ORPHAN = "ORPHAN"
-    """By Antom's `paymentId`: news of a payment that is not known here (yet)."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class WantedInquiry:
-    """What Antom is to be asked about: the key of a row of `inquiries`."""
-
-    merchant_account: str
-    kind: InquiryKind
-    subject_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Something to apply: a fact, the notification that told it, or both.
-
-    With `not_understood` set, which is the reason, nothing follows but, for a fact that is known
-    already, a duplicate: the notification is quarantined.
-    """
-
-    fact: Fact | None = None
-    notification: Notification | None = None
-    not_understood: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of a member, and the event that tells its fact (now or earlier)."""
-
-    outcome: AppliedOutcome
-    event: PaymentEvent | None = None
-    payment: Payment | None = None
-    adopted: tuple[PaymentEvent, ...] = ()
-    """The events of orphans that it brought home."""
-    wanted: WantedInquiry | None = None
-    """What it leaves to be asked: news that is held back, or whose payment is not known."""
+DEFAULT_SESSION_LIFE = timedelta(hours=1)
+"""Antom's default (antom-api 6.5), for an answer that names no expiry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +52,7 @@ class Verdict:
     key: PaymentKey | None = None
     adopted: tuple[KnownFact, ...] = ()
     wanted: WantedInquiry | None = None
+    is_leased: bool = False
 
 
 @dataclass(slots=True)
@@ -148,6 +88,16 @@ class Batch:
     drafts: list[PaymentEvent] = field(default_factory=list)
     wanted: set[WantedInquiry] = field(default_factory=set)
     """What Antom is to be asked because of this transaction; also in each answer."""
+    leases: dict[PaymentKey, str | None] = field(default_factory=dict)
+    """Who is asking Antom for the payment's session."""
+    session_ids: dict[PaymentKey, str] = field(default_factory=dict)
+    """`payment_session_id` of the sessions that are stored, where it matters."""
+    sessions: dict[PaymentKey, Session] = field(default_factory=dict)
+    """Sessions to store."""
+    released: set[PaymentKey] = field(default_factory=set)
+    """Payments whose lease ends with this transaction."""
+    traceparent: str = ""
+    """Of whoever told the member that is looked at."""
 
     def find_payment(self, payment: Payment) -> None:
         """Know a payment that was read under its lock."""
@@ -183,6 +133,9 @@ class Batch:
 
     def tell(self, member: Member, now: datetime) -> Verdict:
         """Decide one member, given all before it."""
+        self.traceparent = member.traceparent
+        if member.session_result is not None:
+            return self._tell_session(member.session_result, now)
         fact = member.fact
         if fact is None:
             return Verdict(AppliedOutcome.QUARANTINED)
@@ -220,6 +173,38 @@ class Batch:
         wanted = WantedInquiry(fact.merchant_account, kind, subject_id)
         self.wanted.add(wanted)
         return wanted
+
+    def _tell_session(self, told: SessionResult, now: datetime) -> Verdict:
+        """Antom's answer to CreateSession. Told twice by the same asker, it changes nothing."""
+        key = told.key
+        payment = self.payments[key]
+        is_leased = self.leases.get(key) == told.lease_token
+        decision: Decision | None = None
+        if told.session is not None:
+            expiry = told.session.payment_session_expiry_time or now + DEFAULT_SESSION_LIFE
+            if is_leased or self._is_newer(key, told.session, expiry):
+                decision = with_session(payment, expiry, now)
+                self.sessions[key] = told.session
+                self.session_ids[key] = told.session.payment_session_id
+        elif is_leased:
+            # Without the lease somebody else may have a session by now: nothing is concluded.
+            decision = with_refusal(payment, told.result_code, now)
+        if is_leased:
+            self.leases[key] = None
+            self.released.add(key)
+        if decision is None:
+            return Verdict(AppliedOutcome.DUPLICATE, key=key, is_leased=is_leased)
+        self.add_payment(decision.payment)
+        self.changed.add(key)
+        self._draft(decision, Source.API, result_code=decision.payment.result_code)
+        return Verdict(AppliedOutcome.APPLIED, key=key, is_leased=is_leased)
+
+    def _is_newer(self, key: PaymentKey, session: Session, expiry: datetime) -> bool:
+        """Whether a session that comes without its lease outlives the one that is stored."""
+        if self.session_ids.get(key) == session.payment_session_id:
+            return False
+        stored = self.payments[key].payment_session_expiry_time
+        return stored is None or expiry > stored
 
     def _tell_again(
         self, known: KnownFact, member: Member, key: PaymentKey | None, now: datetime
@@ -269,20 +254,28 @@ class Batch:
         self.changed.add(key)
         known.event_id = str(uuid.uuid4())
         known.is_conclusive = decision.is_conclusive
-        self.drafts.append(
-            PaymentEvent(
-                event_id=known.event_id,
-                type=decision.type,
-                payment=decision.payment,
-                state_before=decision.state_before,
-                source=fact.source,
-                antom_time=fact.antom_time,
-                notification_id=known.notification_id or "",
-                result_code=fact.result_code,
-                reported_amount=decision.reported_amount,
-                capture_id=fact.fact_id if fact.kind is FactKind.CAPTURE else "",
-            )
+        self._draft(
+            decision,
+            fact.source,
+            event_id=known.event_id,
+            antom_time=fact.antom_time,
+            notification_id=known.notification_id or "",
+            result_code=fact.result_code,
+            capture_id=fact.fact_id if fact.kind is FactKind.CAPTURE else "",
         )
+
+    def _draft(self, decision: Decision, source: Source, **more: Any) -> None:
+        """Note the one event of a decision."""
+        event = PaymentEvent(
+            event_id=str(uuid.uuid4()),
+            type=decision.type,
+            payment=decision.payment,
+            state_before=decision.state_before,
+            source=source,
+            append_traceparent=self.traceparent,
+            reported_amount=decision.reported_amount,
+        )
+        self.drafts.append(replace(event, **more))
 
     def _adopt(self, key: PaymentKey, now: datetime) -> tuple[KnownFact, ...]:
         """Conclude the orphans that waited for this payment's `paymentId`, oldest first."""

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, RowMapping, Table, and_, bindparam, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments.errors import StoreUnavailable
-from antom_payments.store.batch import AppliedOutcome
+from antom_payments.errors import Undecipherable
 from antom_payments.store.database import Database
+from antom_payments.store.members import AppliedOutcome
 from antom_payments.store.private_data import DataCipher, foreign_key_file
 from antom_payments.store.tables import notifications, private_data
 
@@ -128,7 +128,7 @@ class KeyRotation:
                 continue
             try:
                 values |= {name: self._cipher.renew(token) for name, token in stale.items()}
-            except StoreUnavailable:
+            except Undecipherable:
                 unreadable += 1
                 continue
             renewed.append(
@@ -158,7 +158,7 @@ async def refuse_foreign_key(connection: AsyncConnection, cipher: DataCipher) ->
         try:
             if token is not None:
                 cipher.decrypt(token)
-        except StoreUnavailable:
+        except Undecipherable:
             raise foreign_key_file() from None
 
 

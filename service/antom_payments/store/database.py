@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import NullPool, make_url, text
@@ -27,6 +27,8 @@ _ATTEMPTS = 5
 _LONGEST_TRANSACTION_SECONDS = 15.0
 """What PostgreSQL 17 allows a transaction itself; here also for older ones, and for a network that
 takes its time with every statement."""
+# An array's elements are unnested, hence locked, in its order.
+_LOCK_EACH = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 _SILENT_SECONDS = 10.0
 """Between two lines of the log about the same trouble."""
 
@@ -184,10 +186,10 @@ def _refuse_late(until: float) -> None:
         raise TimeoutError
 
 
-async def lock_transaction(connection: AsyncConnection, key: int) -> None:
-    """Take PostgreSQL's advisory lock ``key`` until the transaction ends.
+async def lock_transaction(connection: AsyncConnection, keys: Sequence[int]) -> None:
+    """Take PostgreSQL's advisory locks ``keys``, in this order, until the transaction ends.
 
     SQLite needs none: BEGIN IMMEDIATE lets one writer in.
     """
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+    if keys and connection.dialect.name == "postgresql":
+        await connection.execute(_LOCK_EACH, {"keys": keys})

@@ -15,9 +15,9 @@ from sqlalchemy import Select, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.store.audit import write_audit
-from antom_payments.store.batch import UNADOPTED, AppliedOutcome
 from antom_payments.store.database import lock_transaction
 from antom_payments.store.facts import payment_id_lock
+from antom_payments.store.members import UNADOPTED, AppliedOutcome
 from antom_payments.store.notifications import DISCARDED
 from antom_payments.store.private_data import ERASED, DataCipher
 from antom_payments.store.quarantine import set_aside_page
@@ -55,7 +55,7 @@ async def erase_payment(
         return None
     payment_id: str = found[0] or ""
     if payment_id:
-        await lock_transaction(connection, payment_id_lock(merchant_account, payment_id))
+        await lock_transaction(connection, [payment_id_lock(merchant_account, payment_id)])
     sessions = await connection.execute(
         delete(private_data).where(
             private_data.c.merchant_account == merchant_account,

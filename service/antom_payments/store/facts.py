@@ -12,29 +12,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.fact import Fact
 from antom_payments.payment import Payment
 from antom_payments.payment_event import PaymentEvent
-from antom_payments.store.batch import (
-    UNADOPTED,
-    Applied,
-    AppliedOutcome,
-    Batch,
-    KnownFact,
-    Member,
-    OrphanState,
-    PaymentKey,
-    Verdict,
-)
+from antom_payments.store.batch import Batch, KnownFact, Verdict
 from antom_payments.store.database import lock_transaction
 from antom_payments.store.inquiries import Inquiries
 from antom_payments.store.log import append
+from antom_payments.store.members import (
+    UNADOPTED,
+    Applied,
+    AppliedOutcome,
+    Member,
+    OrphanState,
+    PaymentKey,
+)
 from antom_payments.store.notifications import (
     release_held_back,
     with_kept_ids,
@@ -48,6 +46,7 @@ from antom_payments.store.rows import (
     payment_from_row,
     payment_to_row,
 )
+from antom_payments.store.sessions import PRIVATE_DATA_WINDOW, read_session_ids, write_sessions
 from antom_payments.store.tables import events, facts, notifications, payments
 
 _FACT_KEY = ("merchant_account", "kind", "fact_id", "outcome")
@@ -61,18 +60,15 @@ async def apply_members(
     cipher: DataCipher,
     now: Callable[[], datetime],
     inquiries: Inquiries,
+    private_data_window: timedelta = PRIVATE_DATA_WINDOW,
 ) -> list[Applied]:
     """Apply ``members`` in the open transaction; one answer for each, in order."""
     batch = Batch()
-    told = [member.fact for member in members if member.fact is not None]
-    if told:
-        ids = await _read_payments(connection, batch, told)
-        members = [batch.named(member) for member in members]
-        told = [member.fact for member in members if member.fact is not None]
-        await _read_facts(connection, batch, told, ids)
+    members = await _read(connection, batch, members, cipher)
     # Under the locks: bytes that another transaction stores with their fact are seen here.
     members, set_aside = await with_kept_ids(connection, members)
     verdicts = [batch.tell(member, now()) for member in members]
+    await write_sessions(connection, batch, cipher, private_data_window)
     await _write_facts(connection, batch)
     await write_notifications(connection, members, verdicts, set_aside, cipher)
     await release_held_back(connection, batch, members, verdicts)
@@ -82,31 +78,49 @@ async def apply_members(
     return await _answers(connection, batch, verdicts, appended)
 
 
-async def _read_payments(
-    connection: AsyncConnection, batch: Batch, told: Sequence[Fact]
-) -> Sequence[PaymentKey]:
-    """Lock and read the payments that the facts may touch; the `paymentId`s that they name."""
+async def _read(
+    connection: AsyncConnection, batch: Batch, members: Sequence[Member], cipher: DataCipher
+) -> Sequence[Member]:
+    """Lock and read whatever the members may touch; the members, as they are known by then."""
+    told = [member.fact for member in members if member.fact]
+    results = [member.session_result for member in members if member.session_result]
     ids = sorted({(fact.merchant_account, fact.payment_id) for fact in told})
-    for lock in sorted({payment_id_lock(*payment_id) for payment_id in ids}):
-        await lock_transaction(connection, lock)
-    requests = sorted(
-        {
-            (fact.merchant_account, fact.payment_request_id)
-            for fact in told
-            if fact.payment_request_id
-        }
-    )
-    wanted: ColumnElement[bool] = tuple_(payments.c.merchant_account, payments.c.payment_id).in_(
-        ids
-    )
-    if requests:
-        wanted = or_(wanted, tuple_(*_columns(payments, _PAYMENT_KEY)).in_(requests))
+    requests = {
+        (fact.merchant_account, fact.payment_request_id) for fact in told if fact.payment_request_id
+    }
+    requests |= {result.key for result in results}
+    locks = sorted({payment_id_lock(*payment_id) for payment_id in ids})
+    await lock_transaction(connection, locks)
+    await _read_payments(connection, batch, ids, sorted(requests))
+    if results:
+        await read_session_ids(connection, batch, results, cipher)
+    if not told:
+        return members
+    members = [batch.named(member) for member in members]
+    await _read_facts(connection, batch, [member.fact for member in members if member.fact], ids)
+    return members
+
+
+async def _read_payments(
+    connection: AsyncConnection,
+    batch: Batch,
+    ids: Sequence[PaymentKey],
+    requests: Sequence[PaymentKey],
+) -> None:
+    """Lock and read payments by either of their ids, with who asks Antom for their sessions."""
+    if not ids and not requests:
+        return
+    by_id = tuple_(payments.c.merchant_account, payments.c.payment_id).in_(ids)
+    by_request = tuple_(*_columns(payments, _PAYMENT_KEY)).in_(requests)
     rows = await connection.execute(
-        select(payments).where(wanted).order_by(*_columns(payments, _PAYMENT_KEY)).with_for_update()
+        select(payments)
+        .where(or_(by_id, by_request))
+        .order_by(*_columns(payments, _PAYMENT_KEY))
+        .with_for_update()
     )
     for row in rows.mappings():
         batch.find_payment(payment_from_row(row))
-    return ids
+        batch.leases[row["merchant_account"], row["payment_request_id"]] = row["lease_token"]
 
 
 async def _read_facts(
@@ -224,6 +238,7 @@ async def _answers(
             payment=batch.payments.get(verdict.key) if verdict.key else None,
             adopted=tuple(appended[known.event_id or ""] for known in verdict.adopted),
             wanted=verdict.wanted,
+            is_leased=verdict.is_leased,
         )
         for verdict in verdicts
     ]

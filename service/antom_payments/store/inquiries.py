@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Cadence, Phase, Priority, priority_of
 from antom_payments.payment import Payment
-from antom_payments.store.batch import InquiryKind, OrphanState, WantedInquiry
+from antom_payments.store.members import InquiryKind, OrphanState, WantedInquiry
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.tables import IS_OPEN, facts, inquiries, payments
 

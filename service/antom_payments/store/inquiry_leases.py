@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Cadence, Phase, Priority, priority_of
 from antom_payments.payment import Payment
-from antom_payments.store.batch import InquiryKind, OrphanState
 from antom_payments.store.inquiries import KEY
+from antom_payments.store.members import InquiryKind, OrphanState
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.tables import facts, inquiries, inquiry_rates, payments
 

@@ -14,13 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from opentelemetry.trace import SpanKind
 from sqlalchemy import Result, Select, and_, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments import telemetry
 from antom_payments.errors import LogCorrupt
-from antom_payments.payment import FINAL_STATES
+from antom_payments.payment import FINAL_STATES, EventType
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store.database import Database
 from antom_payments.store.rows import event_from_row, event_to_row
@@ -158,7 +156,9 @@ def _page_statement(
         if event_filter.types is not None:
             wanted = wanted.where(events.c.type.in_(sorted(event_filter.types)))
         if event_filter.final_states_only:
-            wanted = wanted.where(events.c.state.in_(_FINAL))
+            wanted = wanted.where(
+                events.c.state.in_(_FINAL), events.c.type != EventType.SDK_EVENT_REPORTED.value
+            )
     page = wanted.order_by(events.c.sequence).limit(limit).subquery("page")
     return (
         select(bounds, page)
@@ -186,21 +186,18 @@ async def append(
     Call it last in the transaction: it takes the log's lock, and nothing may be locked after it.
     The append time is the database's clock (SQLite: ``now``), never before the previous event's.
     """
-    with telemetry.quiet_span("append", SpanKind.PRODUCER):
-        traceparent = telemetry.current_traceparent()
-        last, time = await _lock_end(connection, now)
-        appended = [
-            replace(
-                draft,
-                sequence=last + offset,
-                append_time=time,
-                append_traceparent=traceparent,
-                payment=replace(draft.payment, last_sequence=last + offset),
-            )
-            for offset, draft in enumerate(drafts, start=1)
-        ]
-        await connection.execute(insert(events), [event_to_row(event) for event in appended])
-        return appended
+    last, time = await _lock_end(connection, now)
+    appended = [
+        replace(
+            draft,
+            sequence=last + offset,
+            append_time=time,
+            payment=replace(draft.payment, last_sequence=last + offset),
+        )
+        for offset, draft in enumerate(drafts, start=1)
+    ]
+    await connection.execute(insert(events), [event_to_row(event) for event in appended])
+    return appended
 
 
 async def _lock_end(

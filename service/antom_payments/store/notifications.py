@@ -16,18 +16,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.fact import OUTSIDE_WINDOW, Notification
 from antom_payments.payment import Source
-from antom_payments.store.batch import AppliedOutcome, Batch, Member, Verdict
+from antom_payments.store.batch import Batch, Verdict
+from antom_payments.store.members import AppliedOutcome, Member
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.tables import notifications
 
 DISCARDED = "DISCARDED"
 """`outcome` of a notification that an operator set aside for good."""
 
+_LEARNT = ("event_id", "fact_kind", "fact_id", "fact_outcome", "payment_id")
+"""What a later copy may tell, and never takes back."""
+
 
 async def with_kept_ids(
     connection: AsyncConnection, members: Sequence[Member]
 ) -> tuple[Sequence[Member], set[str]]:
-    """Members whose bytes are stored already, under the id that they were stored with.
+    """Members under the ids that their bytes are stored with, or will be with this transaction.
 
     And the ids of those among them that are quarantined: what is told of them now counts.
     """
@@ -51,14 +55,15 @@ async def with_kept_ids(
     return [_under_kept_id(member, kept) for member in members], set_aside
 
 
-def _under_kept_id(member: Member, kept: Mapping[tuple[str, str], str]) -> Member:
-    if member.notification is None:
+def _under_kept_id(member: Member, kept: dict[tuple[str, str], str]) -> Member:
+    """``member`` under the id that is kept for its bytes; of several copies, the first's."""
+    told = member.notification
+    if told is None:
         return member
-    key = (member.notification.merchant_account, _sha256(member.notification))
-    notification_id = kept.get(key, member.notification.notification_id)
-    return replace(
-        member, notification=replace(member.notification, notification_id=notification_id)
-    )
+    kept_id = kept.setdefault((told.merchant_account, _sha256(told)), told.notification_id)
+    if kept_id == told.notification_id:
+        return member
+    return replace(member, notification=replace(told, notification_id=kept_id))
 
 
 def _sha256(notification: Notification) -> str:
@@ -83,13 +88,21 @@ async def write_notifications(
         row = _notification_row(notification, member, verdict, cipher)
         kept = rows.setdefault((notification.merchant_account, row["body_sha256"]), row)
         if kept is not row:
-            kept["copies"] += 1
+            _add_copy(kept, row)
     if not rows:
         return
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
     await connection.execute(
         _upsert(dialect.insert(notifications)), [rows[k] for k in sorted(rows)]
     )
+
+
+def _add_copy(kept: dict[str, Any], copy: Mapping[str, Any]) -> None:
+    """Count a copy in the same transaction, as if it had come after: see `_upsert`."""
+    kept["copies"] += 1
+    if kept["outcome"] not in {AppliedOutcome.APPLIED, AppliedOutcome.DUPLICATE}:
+        kept |= {name: copy[name] for name in ("outcome", "reason")}
+    kept |= {name: copy[name] for name in _LEARNT if copy[name]}
 
 
 def _upsert(statement: Any) -> Any:
@@ -110,14 +123,13 @@ def _upsert(statement: Any) -> Any:
     changed = {
         name: case((stays, stored[name]), else_=told[name]) for name in ("outcome", "reason")
     }
-    learnt = ("event_id", "fact_kind", "fact_id", "fact_outcome", "payment_id")
     return statement.on_conflict_do_update(
         index_elements=["merchant_account", "body_sha256"],
         # Never the body: what was erased does not come back with a resend.
         set_={
             "copies": stored.copies + told.copies + 1,
             **changed,
-            **{name: func.coalesce(told[name], stored[name]) for name in learnt},
+            **{name: func.coalesce(told[name], stored[name]) for name in _LEARNT},
         },
     )
 

@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.fact import Fact
 from antom_payments.store.audit import write_audit
-from antom_payments.store.batch import OrphanState
 from antom_payments.store.database import lock_transaction
 from antom_payments.store.facts import payment_id_lock
+from antom_payments.store.members import OrphanState
 from antom_payments.store.rows import fact_from_json
 from antom_payments.store.tables import facts, payments
 
@@ -52,7 +52,7 @@ async def end_orphans(
 ) -> int:
     """Conclude the facts of a `paymentId` that still wait; how many. Repeated, it changes none."""
     # The lock of whatever applies facts of this paymentId: an adoption is never overwritten.
-    await lock_transaction(connection, payment_id_lock(merchant_account, payment_id))
+    await lock_transaction(connection, [payment_id_lock(merchant_account, payment_id)])
     result = await connection.execute(
         update(facts)
         .where(

@@ -1,23 +1,29 @@
-"""PaymentStore: payments and their event log; each write is one transaction."""
+"""PaymentStore: payments and their event log; appends at the same time share a transaction."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from opentelemetry.trace import SpanKind, get_current_span
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from antom_payments import telemetry
 from antom_payments.cadence import Cadence
-from antom_payments.payment import Payment
+from antom_payments.payment import Payment, PaymentState
+from antom_payments.sdk_event import SdkEvent
 from antom_payments.session import Session
 from antom_payments.store.back_office import BackOffice
-from antom_payments.store.batch import UNADOPTED, Applied, AppliedOutcome, Member, OrphanState
 from antom_payments.store.data_key import KeyRotation, refuse_foreign_key
 from antom_payments.store.database import Database
 from antom_payments.store.engines import PoolOptions
 from antom_payments.store.facts import apply_members
+from antom_payments.store.group_commit import GroupCommit
 from antom_payments.store.hints import Hints
 from antom_payments.store.inquiries import Inquiries
 from antom_payments.store.inquiry_leases import (
@@ -28,14 +34,26 @@ from antom_payments.store.inquiry_leases import (
     open_by_phase,
 )
 from antom_payments.store.log import EventLog, read_identity
+from antom_payments.store.members import (
+    UNADOPTED,
+    Applied,
+    AppliedOutcome,
+    Member,
+    OrphanState,
+    SessionResult,
+)
 from antom_payments.store.orphans import EndOfOrphan, adoptable, end_orphans
 from antom_payments.store.outages import in_our_words
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.retention import Retention, Windows
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.schema import refuse_old_schema
+from antom_payments.store.sdk_events import report_sdk_event
 from antom_payments.store.sessions import PRIVATE_DATA_WINDOW, SessionClaim, Sessions
 from antom_payments.store.tables import payments
+
+_PAUSE_SECONDS = 0.01
+"""After a group commit to SQLite: the time in which another process begins its transaction."""
 
 
 class PaymentStore:
@@ -66,9 +84,12 @@ class PaymentStore:
         self._database = database
         self._cipher = cipher
         self._now = now
+        self._private_data_window = private_data_window
         self._inquiries = Inquiries(cadence, now)
         self._leases = InquiryLeases(cadence, now)
         self._sessions = Sessions(cipher, now, self._inquiries, private_data_window)
+        # SQLite has one writer at a time, and no queue of those that want to be the next.
+        self._appends = GroupCommit(self._commit, pause=_pause if database.is_sqlite else None)
         self.back_office = BackOffice(
             database, self._inquiries, cipher=cipher, now=now, on_append=self._tell_readers
         )
@@ -118,25 +139,23 @@ class PaymentStore:
 
     async def confirm_session(self, claim: SessionClaim, session: Session) -> Payment:
         """Store Antom's session and its event; the payment after it."""
-        payment, appended = await self._database.write(
-            lambda connection: self._sessions.confirm(connection, claim, session)
-        )
-        if appended:
-            self._tell_readers()
-        return payment
+        applied = await self._conclude(claim, session=session)
+        return applied.payment or claim.payment
 
     async def refuse_session(self, claim: SessionClaim, result_code: str) -> tuple[Payment, bool]:
         """Store Antom's definite refusal and its event; the payment after it.
 
         Also whether the refusal counts: it does not when the payment went on meanwhile, or when the
-        lease was lost, because whoever has it may get a session.
+        lease was lost, because whoever has it may get a session; unless it was stored before.
         """
-        payment, appended, counts = await self._database.write(
-            lambda connection: self._sessions.refuse(connection, claim, result_code)
-        )
-        if appended:
-            self._tell_readers()
-        return payment, counts
+        applied = await self._conclude(claim, result_code=result_code)
+        payment = applied.payment or claim.payment
+        if applied.outcome is AppliedOutcome.APPLIED:
+            return payment, True
+        if applied.is_leased:
+            return payment, payment.version == claim.payment.version
+        is_stored = payment.state is PaymentState.FAILED and payment.result_code == result_code
+        return payment, is_stored
 
     async def adopt_foreign(self, payment: Payment) -> None:
         """Store a payment that was made elsewhere with the merchant's client id.
@@ -145,6 +164,20 @@ class PaymentStore:
         """
         await self._database.write(lambda connection: self._sessions.adopt(connection, payment))
 
+    async def _conclude(
+        self, claim: SessionClaim, session: Session | None = None, result_code: str = ""
+    ) -> Applied:
+        payment = claim.payment
+        result = SessionResult(
+            payment.merchant_account,
+            payment.payment_request_id,
+            claim.lease_token,
+            session,
+            result_code,
+        )
+        [applied] = await self.apply([Member(session_result=result)])
+        return applied
+
     async def release_session(self, claim: SessionClaim) -> None:
         """Give the lease back without an answer: the next call may ask Antom again."""
         await self._database.write(lambda connection: self._sessions.release(connection, claim))
@@ -152,17 +185,27 @@ class PaymentStore:
     async def apply(self, members: Sequence[Member]) -> list[Applied]:
         """Apply facts and keep their notifications, in one transaction; one answer each, in order.
 
-        Committed when it returns. Repeating it is harmless: known facts are duplicates.
+        Committed when it returns. Repeating it is harmless: known facts are duplicates. Whoever
+        calls meanwhile shares the next transaction. A caller that is cancelled takes nothing back.
+
+        Raises:
+            StoreOverloaded: too much waits for the database already; nothing was done.
         """
-        answers = await self._database.write(
-            lambda connection: apply_members(
-                connection,
-                members,
-                cipher=self._cipher,
-                now=self._now,
-                inquiries=self._inquiries,
+        if not members:
+            return []
+        with telemetry.quiet_span("append", SpanKind.PRODUCER):
+            traceparent = telemetry.current_traceparent()
+            return await self._appends.submit(
+                [replace(member, traceparent=traceparent) for member in members]
             )
-        )
+
+    async def close(self) -> None:
+        """Take no more appends, and wait for those under way."""
+        await self._appends.close()
+
+    async def _commit(self, members: Sequence[Member]) -> list[Applied]:
+        """One transaction of the group commit."""
+        answers = await self._database.write(lambda connection: self._apply(connection, members))
         self._tell_readers()
         return answers
 
@@ -190,6 +233,30 @@ class PaymentStore:
     async def hasten_inquiry(self, payment: Payment) -> None:
         """Ask about an open payment again soon: somebody waits for its news."""
         await self._database.write(lambda connection: self._inquiries.hasten(connection, payment))
+
+    async def report_sdk_event(
+        self, merchant_account: str, payment_request_id: str, reported: SdkEvent
+    ) -> Payment | None:
+        """Tell what a front end reported, once for each code; None when there is no such payment.
+
+        The payment's state stays; Antom is asked where that may bring news.
+        """
+        told = await self._database.write(
+            lambda connection: report_sdk_event(
+                connection,
+                merchant_account,
+                payment_request_id,
+                reported,
+                inquiries=self._inquiries,
+                now=self._now,
+            )
+        )
+        if told is None:
+            return None
+        payment, is_news = told
+        if is_news:
+            self._tell_readers()
+        return payment
 
     async def adopt_missing_inquiries(self, *, limit: int = 500) -> int:
         """Begin inquiries about what is open and not asked about; how many were begun."""
@@ -226,6 +293,22 @@ class PaymentStore:
         found = await self._database.read(lambda connection: adoptable(connection, limit, states))
         answers = await self.apply([Member(fact) for fact in found]) if found else []
         return [answer for answer in answers if answer.outcome is not AppliedOutcome.ORPHANED]
+
+    async def _apply(self, connection: AsyncConnection, members: Sequence[Member]) -> list[Applied]:
+        span = get_current_span()
+        if span.is_recording():
+            # Its parent is the first one's; the others' traces are linked.
+            for other in {member.traceparent for member in members} - {members[0].traceparent}:
+                for link in telemetry.link_to(other):
+                    span.add_link(link.context)
+        return await apply_members(
+            connection,
+            members,
+            cipher=self._cipher,
+            now=self._now,
+            inquiries=self._inquiries,
+            private_data_window=self._private_data_window,
+        )
 
     def _tell_readers(self) -> None:
         """Hint, after the commit, that the log may have grown."""
@@ -270,7 +353,7 @@ async def open_store(
         log = EventLog(database, log_id, cursor_key)
         hints = Hints(database)
         async with hints.running(log.hint if listens else None):
-            yield PaymentStore(
+            store = PaymentStore(
                 database,
                 log,
                 hints,
@@ -280,5 +363,13 @@ async def open_store(
                 windows=windows or Windows(),
                 private_data_window=private_data_window,
             )
+            try:
+                yield store
+            finally:
+                await store.close()
     finally:
         await database.dispose()
+
+
+async def _pause() -> None:
+    await asyncio.sleep(_PAUSE_SECONDS)

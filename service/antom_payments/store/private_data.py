@@ -14,7 +14,7 @@ from datetime import datetime
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from antom_payments.errors import ConfigurationError, StoreUnavailable
+from antom_payments.errors import ConfigurationError, Undecipherable
 from antom_payments.session import Session
 
 ERASED = b""
@@ -56,8 +56,7 @@ class DataCipher:
     def decrypt(self, data: bytes) -> bytes:
         """Decrypt with whichever key fits; what was erased is empty.
 
-        Raises StoreUnavailable when none does: the key file is not the one this was stored with,
-        and guessing would lose the data.
+        Raises Undecipherable when none does.
         """
         if data == ERASED:
             return b""
@@ -68,7 +67,7 @@ class DataCipher:
         try:
             return self._all.decrypt(data)
         except InvalidToken as error:
-            raise StoreUnavailable from error
+            raise Undecipherable from error
 
     def is_newest(self, data: bytes) -> bool:
         """Whether the newest key encrypted it; what was erased needs no key."""
@@ -81,7 +80,7 @@ class DataCipher:
         return True
 
     def renew(self, data: bytes) -> bytes:
-        """The same, encrypted with the newest key. Raises StoreUnavailable when no key fits."""
+        """The same, encrypted with the newest key. Raises Undecipherable when no key fits."""
         return self.encrypt(self.decrypt(data))
 
     def _reload(self) -> None:

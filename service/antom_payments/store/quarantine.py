@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.fact import Notification
 from antom_payments.store.audit import write_audit
-from antom_payments.store.batch import Applied, AppliedOutcome, Member
 from antom_payments.store.database import lock_transaction
 from antom_payments.store.facts import apply_members, payment_id_lock
 from antom_payments.store.inquiries import Inquiries
+from antom_payments.store.members import Applied, AppliedOutcome, Member
 from antom_payments.store.notifications import DISCARDED
 from antom_payments.store.private_data import ERASED, DataCipher
 from antom_payments.store.tables import notifications
@@ -130,7 +130,7 @@ class Quarantine:
         if member.fact is not None:
             # Before the row's lock, in the order of all who apply facts.
             key = payment_id_lock(member.fact.merchant_account, member.fact.payment_id)
-            await lock_transaction(connection, key)
+            await lock_transaction(connection, [key])
         row = await _row(connection, notification_id, lock=True)
         if row is None:
             return None

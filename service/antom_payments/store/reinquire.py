@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Priority
 from antom_payments.store.audit import write_audit
-from antom_payments.store.batch import InquiryKind, WantedInquiry
 from antom_payments.store.inquiries import Inquiries
+from antom_payments.store.members import InquiryKind, WantedInquiry
 from antom_payments.store.tables import payments
 
 

@@ -31,8 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments.store.batch import AppliedOutcome, OrphanState
 from antom_payments.store.database import Database
+from antom_payments.store.members import AppliedOutcome, OrphanState
 from antom_payments.store.notifications import DISCARDED
 from antom_payments.store.tables import events, facts, notifications, private_data
 

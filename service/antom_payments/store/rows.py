@@ -13,6 +13,7 @@ from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import Capture, CaptureState, EventType, Payment, PaymentState, Source
 from antom_payments.payment_event import PaymentEvent
+from antom_payments.sdk_event import SdkEventCode
 
 Row = RowMapping | Mapping[str, Any]
 
@@ -102,6 +103,7 @@ def event_to_row(event: PaymentEvent) -> dict[str, Any]:
             "result_code": event.result_code,
             "reported_amount": _money_to_json(event.reported_amount),
             "capture_id": event.capture_id,
+            "sdk_event_code": event.sdk_event_code,
         },
     }
 
@@ -109,6 +111,8 @@ def event_to_row(event: PaymentEvent) -> dict[str, Any]:
 def event_from_row(row: Row) -> PaymentEvent:
     """A row of `events` as the domain's event."""
     body = row["body"]
+    # Absent in events that an earlier version wrote.
+    reported = body.get("sdk_event_code")
     return PaymentEvent(
         event_id=row["event_id"],
         type=EventType(row["type"]),
@@ -121,6 +125,7 @@ def event_from_row(row: Row) -> PaymentEvent:
         result_code=body["result_code"],
         reported_amount=_money_from_json(body["reported_amount"]),
         capture_id=body["capture_id"],
+        sdk_event_code=SdkEventCode(reported) if reported else None,
         sequence=row["sequence"],
         append_time=row["append_time"],
     )

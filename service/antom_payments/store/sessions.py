@@ -1,41 +1,31 @@
 """Sessions: the intent before Antom is called, the lease while it is, the answer after.
 
 No transaction spans the call. The intent's row is what a crash leaves behind; the lease says that
-somebody is asking Antom, and for how long that may be believed.
+somebody is asking Antom, and for how long that may be believed. The answer is appended with other
+members' news (facts.py): what that needs of the private data is at the end of this module.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import PaymentRequestIdReused, SessionInFlight
-from antom_payments.payment import (
-    Decision,
-    Payment,
-    PaymentState,
-    Source,
-    with_refusal,
-    with_session,
-)
-from antom_payments.payment_event import PaymentEvent
+from antom_payments.payment import Payment, PaymentState
 from antom_payments.session import Session
-from antom_payments.store.facts import save_payments
+from antom_payments.store.batch import DEFAULT_SESSION_LIFE, Batch
 from antom_payments.store.inquiries import Inquiries
-from antom_payments.store.log import append
+from antom_payments.store.members import PaymentKey, SessionResult
 from antom_payments.store.private_data import DataCipher
 from antom_payments.store.rows import payment_from_row, payment_to_row
 from antom_payments.store.tables import payments, private_data
 
-_DEFAULT_SESSION_LIFE = timedelta(hours=1)
-"""Antom's default (antom-api 6.5), for an answer that names no expiry."""
 PRIVATE_DATA_WINDOW = timedelta(hours=1)
 """How long a session's private data outlives it unless set otherwise (antom-api 6.5)."""
 
@@ -133,90 +123,17 @@ class Sessions:
                 merchant_account=payment.merchant_account,
                 payment_request_id=payment.payment_request_id,
                 request=self._cipher.encrypt(request),
-                erase_time=self._now() + _DEFAULT_SESSION_LIFE + self._private_data_window,
+                erase_time=self._now() + DEFAULT_SESSION_LIFE + self._private_data_window,
             )
         )
-
-    async def confirm(
-        self,
-        connection: AsyncConnection,
-        claim: SessionClaim,
-        session: Session,
-    ) -> tuple[Payment, list[PaymentEvent]]:
-        """Store Antom's session. Repeated with the same lease, it changes nothing."""
-        payment, mine = await self._claimed(connection, claim)
-        if not mine:
-            stored = await self._private(connection, payment)
-            if stored and stored.session:
-                known = self._cipher.decrypt_session(stored.session)
-                if known.payment_session_id == session.payment_session_id:
-                    return payment, []
-        now = self._now()
-        expiry = session.payment_session_expiry_time or now + _DEFAULT_SESSION_LIFE
-        await connection.execute(
-            update(private_data)
-            .where(
-                private_data.c.merchant_account == payment.merchant_account,
-                private_data.c.payment_request_id == payment.payment_request_id,
-            )
-            .values(
-                session=self._cipher.encrypt_session(session),
-                erase_time=expiry + self._private_data_window,
-            )
-        )
-        decision = with_session(payment, expiry, now)
-        return await self._tell(connection, payment, decision, mine=mine)
-
-    async def refuse(
-        self, connection: AsyncConnection, claim: SessionClaim, result_code: str
-    ) -> tuple[Payment, list[PaymentEvent], bool]:
-        """Store Antom's refusal: the payment failed, unless it went on already.
-
-        Also says whether the refusal counts. Without the lease somebody else may have a session by
-        now, or get one: nothing is concluded then, unless this refusal was stored before.
-        """
-        payment, mine = await self._claimed(connection, claim)
-        if not mine:
-            stored = payment.state is PaymentState.FAILED and payment.result_code == result_code
-            return payment, [], stored
-        decision = with_refusal(payment, result_code, self._now())
-        if decision is None:
-            await self._release(connection, payment, mine=mine)
-            return payment, [], payment.version == claim.payment.version
-        return *await self._tell(connection, payment, decision, mine=mine), True
 
     async def release(self, connection: AsyncConnection, claim: SessionClaim) -> None:
         """Give the lease back: nobody is asking Antom any more."""
-        payment, mine = await self._claimed(connection, claim)
-        await self._release(connection, payment, mine=mine)
-
-    async def _tell(
-        self, connection: AsyncConnection, before: Payment, decision: Decision, *, mine: bool
-    ) -> tuple[Payment, list[PaymentEvent]]:
-        """Save the payment and append the event of a step of this API."""
-        await self._release(connection, decision.payment, mine=mine)
-        await self._inquiries.follow(connection, [(before, decision.payment)])
-        draft = PaymentEvent(
-            event_id=str(uuid.uuid4()),
-            type=decision.type,
-            payment=decision.payment,
-            state_before=decision.state_before,
-            source=Source.API,
-            result_code=decision.payment.result_code,
+        await connection.execute(
+            update(payments)
+            .where(*_is(claim.payment), payments.c.lease_token == claim.lease_token)
+            .values(lease_token=None, lease_until_time=None)
         )
-        appended = await append(connection, [draft], self._now)
-        payment = replace(decision.payment, last_sequence=appended[0].sequence)
-        await save_payments(connection, [payment])
-        return payment, appended
-
-    async def _claimed(
-        self, connection: AsyncConnection, claim: SessionClaim
-    ) -> tuple[Payment, bool]:
-        """The payment under its lock, and whether the claim's lease still holds."""
-        row = await self._locked(
-            connection, claim.payment.merchant_account, claim.payment.payment_request_id
-        )
-        return payment_from_row(row), row["lease_token"] == claim.lease_token
 
     async def _locked(
         self, connection: AsyncConnection, merchant_account: str, payment_request_id: str
@@ -240,14 +157,6 @@ class Sessions:
         )
         return rows.one_or_none()
 
-    async def _release(self, connection: AsyncConnection, payment: Payment, *, mine: bool) -> None:
-        if mine:
-            await connection.execute(
-                update(payments)
-                .where(*_is(payment))
-                .values(lease_token=None, lease_until_time=None)
-            )
-
 
 def _is(payment: Payment) -> tuple[Any, Any]:
     return (
@@ -266,3 +175,69 @@ def _refuse_other_fingerprint(payment: Payment, intent: Payment) -> None:
         raise PaymentRequestIdReused(payment.payment_request_id, "capture_mode")
     if payment.reference_order_id != intent.reference_order_id:
         raise PaymentRequestIdReused(payment.payment_request_id, "reference_order_id")
+
+
+async def read_session_ids(
+    connection: AsyncConnection, batch: Batch, results: Sequence[SessionResult], cipher: DataCipher
+) -> None:
+    """Know which sessions are stored where a result comes without its lease: its repetition?"""
+    repeated = {
+        result.key
+        for result in results
+        if result.session and batch.leases.get(result.key) != result.lease_token
+    }
+    if not repeated:
+        return
+    key = (private_data.c.merchant_account, private_data.c.payment_request_id)
+    rows = await connection.execute(
+        select(*key, private_data.c.session).where(
+            tuple_(*key).in_(sorted(repeated)), private_data.c.session.is_not(None)
+        )
+    )
+    for merchant_account, payment_request_id, session in rows:
+        stored = cipher.decrypt_session(session)
+        batch.session_ids[merchant_account, payment_request_id] = stored.payment_session_id
+
+
+async def write_sessions(
+    connection: AsyncConnection, batch: Batch, cipher: DataCipher, private_data_window: timedelta
+) -> None:
+    """Store the sessions of the batch, and end the leases that they came under."""
+    if batch.sessions:
+        await connection.execute(
+            _keyed_update(private_data).values(
+                session=bindparam("v_session"), erase_time=bindparam("v_erase_time")
+            ),
+            [
+                _session_row(batch, key, cipher, private_data_window)
+                for key in sorted(batch.sessions)
+            ],
+        )
+    if batch.released:
+        await connection.execute(
+            _keyed_update(payments).values(lease_token=None, lease_until_time=None),
+            [_key_row(key) for key in sorted(batch.released)],
+        )
+
+
+def _session_row(
+    batch: Batch, key: PaymentKey, cipher: DataCipher, private_data_window: timedelta
+) -> dict[str, Any]:
+    expiry = batch.payments[key].payment_session_expiry_time
+    assert expiry is not None  # noqa: S101 - a session sets it
+    return {
+        **_key_row(key),
+        "v_session": cipher.encrypt_session(batch.sessions[key]),
+        "v_erase_time": expiry + private_data_window,
+    }
+
+
+def _keyed_update(table: Any) -> Any:
+    return update(table).where(
+        table.c.merchant_account == bindparam("k_merchant_account"),
+        table.c.payment_request_id == bindparam("k_payment_request_id"),
+    )
+
+
+def _key_row(key: PaymentKey) -> dict[str, Any]:
+    return {"k_merchant_account": key[0], "k_payment_request_id": key[1]}

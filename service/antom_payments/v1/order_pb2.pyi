@@ -32,10 +32,27 @@ class Order(_message.Message):
     BUYER_FIELD_NUMBER: _builtins.int
     GOODS_FIELD_NUMBER: _builtins.int
     SHIPPING_FIELD_NUMBER: _builtins.int
+    TRANSIT_FIELD_NUMBER: _builtins.int
+    LODGING_FIELD_NUMBER: _builtins.int
+    GAMING_FIELD_NUMBER: _builtins.int
+    MERCHANT_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
+    ORDER_DISCOUNT_AMOUNT_FIELD_NUMBER: _builtins.int
+    SUB_TOTAL_ORDER_AMOUNT_FIELD_NUMBER: _builtins.int
+    EXTEND_INFO_FIELD_NUMBER: _builtins.int
+    NEED_DECLARATION_FIELD_NUMBER: _builtins.int
+    DECLARATION_FIELD_NUMBER: _builtins.int
+    ORDER_TYPE_FIELD_NUMBER: _builtins.int
     reference_order_id: _builtins.str
     """The merchant's id of the order. Required; 1 to 64 visible ASCII characters."""
     order_description: _builtins.str
     """What was ordered, shown to the buyer. Required; at most 256 characters."""
+    extend_info: _builtins.str
+    """More, as agreed with Antom: JSON text of at most 2048 characters."""
+    need_declaration: _builtins.bool
+    """Whether the order is declared to an authority. Unset leaves it to Antom."""
+    order_type: _builtins.str
+    """Type of the order, as agreed with Antom. At most 64 characters (our limit)."""
     @_builtins.property
     def order_amount(self) -> _payment_pb2.Money:
         """The order's amount. Required. Antom does not compare it with the payment's."""
@@ -52,6 +69,40 @@ class Order(_message.Message):
     def shipping(self) -> Global___Shipping:
         """Where it is sent."""
 
+    @_builtins.property
+    def transit(self) -> Global___Transit:
+        """Journeys that are paid for. For airlines, railways, cruises and coaches."""
+
+    @_builtins.property
+    def lodging(self) -> Global___Lodging:
+        """A stay that is paid for. For hotels."""
+
+    @_builtins.property
+    def gaming(self) -> Global___Gaming:
+        """What is topped up. For games."""
+
+    @_builtins.property
+    def merchant(self) -> Global___Merchant:
+        """The sub-merchant. Only for acquirers that have some."""
+
+    @_builtins.property
+    def env(self) -> Global___Env:
+        """The device on which the order was made, for risk control; `CreateSessionRequest.env` is the one
+        that pays.
+        """
+
+    @_builtins.property
+    def order_discount_amount(self) -> _payment_pb2.Money:
+        """What was taken off the price. Greater than zero."""
+
+    @_builtins.property
+    def sub_total_order_amount(self) -> _payment_pb2.Money:
+        """The order's amount before discounts, shipping and taxes. Greater than zero."""
+
+    @_builtins.property
+    def declaration(self) -> Global___Declaration:
+        """For whom it is declared."""
+
     def __init__(
         self,
         *,
@@ -61,12 +112,25 @@ class Order(_message.Message):
         buyer: Global___Buyer | None = ...,
         goods: _abc.Iterable[Global___Goods] | None = ...,
         shipping: Global___Shipping | None = ...,
+        transit: Global___Transit | None = ...,
+        lodging: Global___Lodging | None = ...,
+        gaming: Global___Gaming | None = ...,
+        merchant: Global___Merchant | None = ...,
+        env: Global___Env | None = ...,
+        order_discount_amount: _payment_pb2.Money | None = ...,
+        sub_total_order_amount: _payment_pb2.Money | None = ...,
+        extend_info: _builtins.str = ...,
+        need_declaration: _builtins.bool | None = ...,
+        declaration: Global___Declaration | None = ...,
+        order_type: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "order_amount", b"order_amount", "shipping", b"shipping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_need_declaration", b"_need_declaration", "buyer", b"buyer", "declaration", b"declaration", "env", b"env", "gaming", b"gaming", "lodging", b"lodging", "merchant", b"merchant", "need_declaration", b"need_declaration", "order_amount", b"order_amount", "order_discount_amount", b"order_discount_amount", "shipping", b"shipping", "sub_total_order_amount", b"sub_total_order_amount", "transit", b"transit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "goods", b"goods", "order_amount", b"order_amount", "order_description", b"order_description", "reference_order_id", b"reference_order_id", "shipping", b"shipping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_need_declaration", b"_need_declaration", "buyer", b"buyer", "declaration", b"declaration", "env", b"env", "extend_info", b"extend_info", "gaming", b"gaming", "goods", b"goods", "lodging", b"lodging", "merchant", b"merchant", "need_declaration", b"need_declaration", "order_amount", b"order_amount", "order_description", b"order_description", "order_discount_amount", b"order_discount_amount", "order_type", b"order_type", "reference_order_id", b"reference_order_id", "shipping", b"shipping", "sub_total_order_amount", b"sub_total_order_amount", "transit", b"transit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__need_declaration: _TypeAlias = _typing.Literal["need_declaration"]  # noqa: Y015
+    _WhichOneofArgType__need_declaration: _TypeAlias = _typing.Literal["_need_declaration", b"_need_declaration"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__need_declaration) -> _WhichOneofReturnType__need_declaration | None: ...
 
 Global___Order: _TypeAlias = Order  # noqa: Y015
 
@@ -81,12 +145,23 @@ class Buyer(_message.Message):
     BUYER_PHONE_NO_FIELD_NUMBER: _builtins.int
     BUYER_EMAIL_FIELD_NUMBER: _builtins.int
     BUYER_REGISTRATION_TIME_FIELD_NUMBER: _builtins.int
+    IS_ACCOUNT_VERIFIED_FIELD_NUMBER: _builtins.int
+    SUCCESSFUL_ORDER_COUNT_FIELD_NUMBER: _builtins.int
+    BUYER_PHONE_NO_CONTRY_CODE_FIELD_NUMBER: _builtins.int
     reference_buyer_id: _builtins.str
     """The merchant's id of the buyer. Required for CARD; at most 64 characters."""
     buyer_phone_no: _builtins.str
     """Phone number, at most 24 characters. Recommended for CARD."""
     buyer_email: _builtins.str
     """E-mail address, at most 64 characters. Recommended for CARD."""
+    is_account_verified: _builtins.bool
+    """Whether the merchant verified the buyer's account. Unset is not said."""
+    successful_order_count: _builtins.int
+    """How many orders the buyer completed with the merchant. Zero or more; unset is not said."""
+    buyer_phone_no_contry_code: _builtins.str
+    """Country calling code of the phone number, such as +966. The name is Antom's spelling. Required
+    for STCPAY; at most 7 characters.
+    """
     @_builtins.property
     def buyer_name(self) -> Global___UserName:
         """The buyer's name."""
@@ -103,18 +178,28 @@ class Buyer(_message.Message):
         buyer_phone_no: _builtins.str = ...,
         buyer_email: _builtins.str = ...,
         buyer_registration_time: _timestamp_pb2.Timestamp | None = ...,
+        is_account_verified: _builtins.bool | None = ...,
+        successful_order_count: _builtins.int | None = ...,
+        buyer_phone_no_contry_code: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["buyer_name", b"buyer_name", "buyer_registration_time", b"buyer_registration_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_account_verified", b"_is_account_verified", "_successful_order_count", b"_successful_order_count", "buyer_name", b"buyer_name", "buyer_registration_time", b"buyer_registration_time", "is_account_verified", b"is_account_verified", "successful_order_count", b"successful_order_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer_email", b"buyer_email", "buyer_name", b"buyer_name", "buyer_phone_no", b"buyer_phone_no", "buyer_registration_time", b"buyer_registration_time", "reference_buyer_id", b"reference_buyer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_account_verified", b"_is_account_verified", "_successful_order_count", b"_successful_order_count", "buyer_email", b"buyer_email", "buyer_name", b"buyer_name", "buyer_phone_no", b"buyer_phone_no", "buyer_phone_no_contry_code", b"buyer_phone_no_contry_code", "buyer_registration_time", b"buyer_registration_time", "is_account_verified", b"is_account_verified", "reference_buyer_id", b"reference_buyer_id", "successful_order_count", b"successful_order_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__is_account_verified: _TypeAlias = _typing.Literal["is_account_verified"]  # noqa: Y015
+    _WhichOneofArgType__is_account_verified: _TypeAlias = _typing.Literal["_is_account_verified", b"_is_account_verified"]  # noqa: Y015
+    _WhichOneofReturnType__successful_order_count: _TypeAlias = _typing.Literal["successful_order_count"]  # noqa: Y015
+    _WhichOneofArgType__successful_order_count: _TypeAlias = _typing.Literal["_successful_order_count", b"_successful_order_count"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_account_verified) -> _WhichOneofReturnType__is_account_verified | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__successful_order_count) -> _WhichOneofReturnType__successful_order_count | None: ...
 
 Global___Buyer: _TypeAlias = Buyer  # noqa: Y015
 
 @_typing.final
 class UserName(_message.Message):
-    """A person's name."""
+    """A person's name. Personal data: stored encrypted, never in events or logs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -123,11 +208,11 @@ class UserName(_message.Message):
     LAST_NAME_FIELD_NUMBER: _builtins.int
     FULL_NAME_FIELD_NUMBER: _builtins.int
     first_name: _builtins.str
-    """First name. At most 32 characters."""
+    """First name. Required; at most 32 characters."""
     middle_name: _builtins.str
     """Middle name. At most 32 characters."""
     last_name: _builtins.str
-    """Last name. At most 32 characters."""
+    """Last name. Required; at most 32 characters."""
     full_name: _builtins.str
     """Full name. At most 128 characters."""
     def __init__(
@@ -159,6 +244,11 @@ class Goods(_message.Message):
     GOODS_QUANTITY_FIELD_NUMBER: _builtins.int
     GOODS_URL_FIELD_NUMBER: _builtins.int
     DELIVERY_METHOD_TYPE_FIELD_NUMBER: _builtins.int
+    GOODS_BRAND_FIELD_NUMBER: _builtins.int
+    GOODS_SKU_NAME_FIELD_NUMBER: _builtins.int
+    GOODS_IMAGE_URL_FIELD_NUMBER: _builtins.int
+    PRICE_ID_FIELD_NUMBER: _builtins.int
+    GOODS_DISCOUNT_AMOUNT_FIELD_NUMBER: _builtins.int
     reference_goods_id: _builtins.str
     """The merchant's id of the goods. Required; at most 64 characters."""
     goods_name: _builtins.str
@@ -170,10 +260,22 @@ class Goods(_message.Message):
     goods_url: _builtins.str
     """Product page. At most 2048 characters."""
     delivery_method_type: _builtins.str
-    """PHYSICAL or DIGITAL. At most 32 characters."""
+    """PHYSICAL or DIGITAL."""
+    goods_brand: _builtins.str
+    """Brand. At most 64 characters (our limit)."""
+    goods_sku_name: _builtins.str
+    """Variant, such as a colour and a size. At most 128 characters (our limit)."""
+    goods_image_url: _builtins.str
+    """Picture, an absolute http or https URL. At most 2048 characters."""
+    price_id: _builtins.str
+    """Antom's id of a price. At most 64 characters."""
     @_builtins.property
     def goods_unit_amount(self) -> _payment_pb2.Money:
-        """Price of one."""
+        """Price of one. Greater than zero."""
+
+    @_builtins.property
+    def goods_discount_amount(self) -> _payment_pb2.Money:
+        """What was taken off the price. Greater than zero."""
 
     def __init__(
         self,
@@ -185,10 +287,15 @@ class Goods(_message.Message):
         goods_quantity: _builtins.int = ...,
         goods_url: _builtins.str = ...,
         delivery_method_type: _builtins.str = ...,
+        goods_brand: _builtins.str = ...,
+        goods_sku_name: _builtins.str = ...,
+        goods_image_url: _builtins.str = ...,
+        price_id: _builtins.str = ...,
+        goods_discount_amount: _payment_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goods_unit_amount", b"goods_unit_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["goods_discount_amount", b"goods_discount_amount", "goods_unit_amount", b"goods_unit_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_method_type", b"delivery_method_type", "goods_category", b"goods_category", "goods_name", b"goods_name", "goods_quantity", b"goods_quantity", "goods_unit_amount", b"goods_unit_amount", "goods_url", b"goods_url", "reference_goods_id", b"reference_goods_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_method_type", b"delivery_method_type", "goods_brand", b"goods_brand", "goods_category", b"goods_category", "goods_discount_amount", b"goods_discount_amount", "goods_image_url", b"goods_image_url", "goods_name", b"goods_name", "goods_quantity", b"goods_quantity", "goods_sku_name", b"goods_sku_name", "goods_unit_amount", b"goods_unit_amount", "goods_url", b"goods_url", "price_id", b"price_id", "reference_goods_id", b"reference_goods_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,12 +312,26 @@ class Shipping(_message.Message):
     SHIPPING_CARRIER_FIELD_NUMBER: _builtins.int
     SHIPPING_PHONE_NO_FIELD_NUMBER: _builtins.int
     SHIP_TO_EMAIL_FIELD_NUMBER: _builtins.int
+    SHIPPING_FEE_ID_FIELD_NUMBER: _builtins.int
+    SHIPPING_FEE_FIELD_NUMBER: _builtins.int
+    SHIPPING_DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DELIVERY_ESTIMATE_FIELD_NUMBER: _builtins.int
+    SHIPPING_NUMBER_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     shipping_carrier: _builtins.str
     """Carrier. At most 128 characters."""
     shipping_phone_no: _builtins.str
     """The recipient's phone number. At most 16 characters."""
     ship_to_email: _builtins.str
     """Where digital goods are sent. At most 64 characters."""
+    shipping_fee_id: _builtins.str
+    """Antom's id of a shipping fee. At most 64 characters."""
+    shipping_description: _builtins.str
+    """How it is sent, in words. At most 64 characters."""
+    shipping_number: _builtins.str
+    """The carrier's number of the parcel. At most 64 characters (our limit)."""
+    notes: _builtins.str
+    """Notes for the carrier. At most 256 characters (our limit)."""
     @_builtins.property
     def shipping_name(self) -> Global___UserName:
         """The recipient."""
@@ -218,6 +339,14 @@ class Shipping(_message.Message):
     @_builtins.property
     def shipping_address(self) -> Global___Address:
         """The address."""
+
+    @_builtins.property
+    def shipping_fee(self) -> _payment_pb2.Money:
+        """What shipping costs. Greater than zero."""
+
+    @_builtins.property
+    def delivery_estimate(self) -> Global___DeliveryEstimate:
+        """How long it takes."""
 
     def __init__(
         self,
@@ -227,10 +356,16 @@ class Shipping(_message.Message):
         shipping_carrier: _builtins.str = ...,
         shipping_phone_no: _builtins.str = ...,
         ship_to_email: _builtins.str = ...,
+        shipping_fee_id: _builtins.str = ...,
+        shipping_fee: _payment_pb2.Money | None = ...,
+        shipping_description: _builtins.str = ...,
+        delivery_estimate: Global___DeliveryEstimate | None = ...,
+        shipping_number: _builtins.str = ...,
+        notes: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["shipping_address", b"shipping_address", "shipping_name", b"shipping_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery_estimate", b"delivery_estimate", "shipping_address", b"shipping_address", "shipping_fee", b"shipping_fee", "shipping_name", b"shipping_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ship_to_email", b"ship_to_email", "shipping_address", b"shipping_address", "shipping_carrier", b"shipping_carrier", "shipping_name", b"shipping_name", "shipping_phone_no", b"shipping_phone_no"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_estimate", b"delivery_estimate", "notes", b"notes", "ship_to_email", b"ship_to_email", "shipping_address", b"shipping_address", "shipping_carrier", b"shipping_carrier", "shipping_description", b"shipping_description", "shipping_fee", b"shipping_fee", "shipping_fee_id", b"shipping_fee_id", "shipping_name", b"shipping_name", "shipping_number", b"shipping_number", "shipping_phone_no", b"shipping_phone_no"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,7 +373,7 @@ Global___Shipping: _TypeAlias = Shipping  # noqa: Y015
 
 @_typing.final
 class Address(_message.Message):
-    """A postal address."""
+    """A postal address. Personal data: stored encrypted, never in events or logs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,10 +383,14 @@ class Address(_message.Message):
     ADDRESS1_FIELD_NUMBER: _builtins.int
     ADDRESS2_FIELD_NUMBER: _builtins.int
     ZIP_CODE_FIELD_NUMBER: _builtins.int
+    ADDRESS3_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     region: _builtins.str
     """ISO 3166-1 alpha-2. Required."""
     state: _builtins.str
-    """State or province. At most 8 characters."""
+    """State or province. At most 8 characters. For American merchants and cards of the US, Canada or
+    the UK, its ISO 3166-2 code of two or three characters.
+    """
     city: _builtins.str
     """City. At most 32 characters."""
     address1: _builtins.str
@@ -259,7 +398,11 @@ class Address(_message.Message):
     address2: _builtins.str
     """Second line. At most 256 characters."""
     zip_code: _builtins.str
-    """Postal code. At most 32 characters."""
+    """Postal code. At most 32 characters; 10 for American merchants."""
+    address3: _builtins.str
+    """Third line. At most 256 characters (our limit)."""
+    label: _builtins.str
+    """What the buyer calls it, such as home. At most 64 characters (our limit)."""
     def __init__(
         self,
         *,
@@ -269,10 +412,12 @@ class Address(_message.Message):
         address1: _builtins.str = ...,
         address2: _builtins.str = ...,
         zip_code: _builtins.str = ...,
+        address3: _builtins.str = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address1", b"address1", "address2", b"address2", "city", b"city", "region", b"region", "state", b"state", "zip_code", b"zip_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address1", b"address1", "address2", b"address2", "address3", b"address3", "city", b"city", "label", b"label", "region", b"region", "state", b"state", "zip_code", b"zip_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,12 +432,26 @@ class PaymentMethod(_message.Message):
     PAYMENT_METHOD_TYPE_FIELD_NUMBER: _builtins.int
     PAYMENT_METHOD_ID_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    EXTEND_INFO_FIELD_NUMBER: _builtins.int
+    FUNDING_FIELD_NUMBER: _builtins.int
+    REQUIRE_ISSUER_AUTHENTICATION_FIELD_NUMBER: _builtins.int
     payment_method_type: _builtins.str
-    """CARD, ALIPAY_CN, GCASH and so on: Antom's list is open. Required; at most 64 characters."""
+    """CARD, ALIPAY_CN, GCASH and so on: Antom's list is open. Required; at most 64 visible ASCII
+    characters.
+    """
     payment_method_id: _builtins.str
     """Token of a stored card or account. A secret: stored encrypted, never in events or logs. At most
     2048 characters.
     """
+    customer_id: _builtins.str
+    """The merchant's id of the buyer at the payment method. At most 64 characters (our limit)."""
+    extend_info: _builtins.str
+    """More, as agreed with Antom: JSON text of at most 2048 characters."""
+    funding: _builtins.str
+    """Which kind of card is meant: CREDIT, DEBIT, PREPAID, CHARGE or DEFERRED_DEBIT."""
+    require_issuer_authentication: _builtins.bool
+    """Have the issuer authenticate the buyer. For Korean cards; such payments are captured by Antom."""
     @_builtins.property
     def card(self) -> Global___CardMetadata:
         """More about a card payment. Card numbers are never accepted."""
@@ -303,12 +462,18 @@ class PaymentMethod(_message.Message):
         payment_method_type: _builtins.str = ...,
         payment_method_id: _builtins.str = ...,
         card: Global___CardMetadata | None = ...,
+        customer_id: _builtins.str = ...,
+        extend_info: _builtins.str = ...,
+        funding: _builtins.str = ...,
+        require_issuer_authentication: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_require_issuer_authentication", b"_require_issuer_authentication", "card", b"card", "require_issuer_authentication", b"require_issuer_authentication"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "payment_method_id", b"payment_method_id", "payment_method_type", b"payment_method_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_require_issuer_authentication", b"_require_issuer_authentication", "card", b"card", "customer_id", b"customer_id", "extend_info", b"extend_info", "funding", b"funding", "payment_method_id", b"payment_method_id", "payment_method_type", b"payment_method_type", "require_issuer_authentication", b"require_issuer_authentication"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__require_issuer_authentication: _TypeAlias = _typing.Literal["require_issuer_authentication"]  # noqa: Y015
+    _WhichOneofArgType__require_issuer_authentication: _TypeAlias = _typing.Literal["_require_issuer_authentication", b"_require_issuer_authentication"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__require_issuer_authentication) -> _WhichOneofReturnType__require_issuer_authentication | None: ...
 
 Global___PaymentMethod: _TypeAlias = PaymentMethod  # noqa: Y015
 
@@ -323,6 +488,13 @@ class CardMetadata(_message.Message):
     PAYMENT_METHOD_REGION_FIELD_NUMBER: _builtins.int
     IS_CARD_ON_FILE_FIELD_NUMBER: _builtins.int
     SELECTED_CARD_BRAND_FIELD_NUMBER: _builtins.int
+    RECURRING_TYPE_FIELD_NUMBER: _builtins.int
+    NETWORK_TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    MPI_DATA_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    PAYER_EMAIL_FIELD_NUMBER: _builtins.int
+    CPF_FIELD_NUMBER: _builtins.int
+    CARDHOLDER_NAME_FIELD_NUMBER: _builtins.int
     is_3ds_authentication: _builtins.bool
     """Run 3D Secure. Unset leaves it to Antom (no)."""
     enable_authentication_upgrade: _builtins.bool
@@ -333,6 +505,26 @@ class CardMetadata(_message.Message):
     """Pay with a stored card."""
     selected_card_brand: _builtins.str
     """Brand chosen for a co-badged card. At most 64 characters."""
+    recurring_type: _builtins.str
+    """The merchant pays in the buyer's absence: SCHEDULED or UNSCHEDULED. Empty when the buyer pays."""
+    network_transaction_id: _builtins.str
+    """The scheme's id of the first payment of a series; with `recurring_type`. At most 100 characters."""
+    payer_email: _builtins.str
+    """The payer's e-mail address, at most 64 characters. For Latin America."""
+    cpf: _builtins.str
+    """The payer's Brazilian tax number, at most 11 characters."""
+    @_builtins.property
+    def mpi_data(self) -> Global___MpiData:
+        """Result of a 3D Secure run that was made elsewhere."""
+
+    @_builtins.property
+    def billing_address(self) -> Global___Address:
+        """The card's billing address, which the issuer compares."""
+
+    @_builtins.property
+    def cardholder_name(self) -> Global___UserName:
+        """The name on the card."""
+
     def __init__(
         self,
         *,
@@ -341,10 +533,17 @@ class CardMetadata(_message.Message):
         payment_method_region: _builtins.str = ...,
         is_card_on_file: _builtins.bool | None = ...,
         selected_card_brand: _builtins.str = ...,
+        recurring_type: _builtins.str = ...,
+        network_transaction_id: _builtins.str = ...,
+        mpi_data: Global___MpiData | None = ...,
+        billing_address: Global___Address | None = ...,
+        payer_email: _builtins.str = ...,
+        cpf: _builtins.str = ...,
+        cardholder_name: Global___UserName | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enable_authentication_upgrade", b"_enable_authentication_upgrade", "_is_3ds_authentication", b"_is_3ds_authentication", "_is_card_on_file", b"_is_card_on_file", "enable_authentication_upgrade", b"enable_authentication_upgrade", "is_3ds_authentication", b"is_3ds_authentication", "is_card_on_file", b"is_card_on_file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enable_authentication_upgrade", b"_enable_authentication_upgrade", "_is_3ds_authentication", b"_is_3ds_authentication", "_is_card_on_file", b"_is_card_on_file", "billing_address", b"billing_address", "cardholder_name", b"cardholder_name", "enable_authentication_upgrade", b"enable_authentication_upgrade", "is_3ds_authentication", b"is_3ds_authentication", "is_card_on_file", b"is_card_on_file", "mpi_data", b"mpi_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enable_authentication_upgrade", b"_enable_authentication_upgrade", "_is_3ds_authentication", b"_is_3ds_authentication", "_is_card_on_file", b"_is_card_on_file", "enable_authentication_upgrade", b"enable_authentication_upgrade", "is_3ds_authentication", b"is_3ds_authentication", "is_card_on_file", b"is_card_on_file", "payment_method_region", b"payment_method_region", "selected_card_brand", b"selected_card_brand"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enable_authentication_upgrade", b"_enable_authentication_upgrade", "_is_3ds_authentication", b"_is_3ds_authentication", "_is_card_on_file", b"_is_card_on_file", "billing_address", b"billing_address", "cardholder_name", b"cardholder_name", "cpf", b"cpf", "enable_authentication_upgrade", b"enable_authentication_upgrade", "is_3ds_authentication", b"is_3ds_authentication", "is_card_on_file", b"is_card_on_file", "mpi_data", b"mpi_data", "network_transaction_id", b"network_transaction_id", "payer_email", b"payer_email", "payment_method_region", b"payment_method_region", "recurring_type", b"recurring_type", "selected_card_brand", b"selected_card_brand"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enable_authentication_upgrade: _TypeAlias = _typing.Literal["enable_authentication_upgrade"]  # noqa: Y015
     _WhichOneofArgType__enable_authentication_upgrade: _TypeAlias = _typing.Literal["_enable_authentication_upgrade", b"_enable_authentication_upgrade"]  # noqa: Y015
@@ -372,7 +571,7 @@ class PaymentFactor(_message.Message):
     is_authorization: _builtins.bool
     """Authorise first, capture after: required true for CARD. An authorised payment is not paid."""
     capture_mode: _payment_pb2.CaptureMode.ValueType
-    """Who captures."""
+    """Who captures: Antom (AUTOMATIC, also when unspecified) or the merchant (MANUAL)."""
     def __init__(
         self,
         *,
@@ -391,13 +590,13 @@ Global___PaymentFactor: _TypeAlias = PaymentFactor  # noqa: Y015
 
 @_typing.final
 class SettlementStrategy(_message.Message):
-    """Which currency is settled."""
+    """Which currency Antom settles in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SETTLEMENT_CURRENCY_FIELD_NUMBER: _builtins.int
     settlement_currency: _builtins.str
-    """ISO 4217."""
+    """ISO 4217, three capital letters."""
     def __init__(
         self,
         *,
@@ -413,7 +612,7 @@ Global___SettlementStrategy: _TypeAlias = SettlementStrategy  # noqa: Y015
 
 @_typing.final
 class Env(_message.Message):
-    """The buyer's device."""
+    """The buyer's device. Personal data: stored encrypted, never in events or logs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,6 +621,18 @@ class Env(_message.Message):
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
     DEVICE_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_LANGUAGE_FIELD_NUMBER: _builtins.int
+    DEVICE_BRAND_FIELD_NUMBER: _builtins.int
+    DEVICE_MODEL_FIELD_NUMBER: _builtins.int
+    OS_VERSION_FIELD_NUMBER: _builtins.int
+    COOKIE_ID_FIELD_NUMBER: _builtins.int
+    EXTEND_INFO_FIELD_NUMBER: _builtins.int
+    BROWSER_INFO_FIELD_NUMBER: _builtins.int
+    COLOR_DEPTH_FIELD_NUMBER: _builtins.int
+    SCREEN_HEIGHT_FIELD_NUMBER: _builtins.int
+    SCREEN_WIDTH_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_OFFSET_FIELD_NUMBER: _builtins.int
     terminal_type: _builtins.str
     """WEB, WAP, APP or MINI_APP."""
     os_type: _builtins.str
@@ -432,6 +643,32 @@ class Env(_message.Message):
     """The browser's User-Agent. At most 1024 characters."""
     device_token_id: _builtins.str
     """Token of Antom's risk SDK. At most 64 characters."""
+    device_id: _builtins.str
+    """The device's id. At most 64 characters (our limit)."""
+    device_language: _builtins.str
+    """The device's language. At most 32 characters (our limit)."""
+    device_brand: _builtins.str
+    """Brand. At most 64 characters."""
+    device_model: _builtins.str
+    """Model. At most 128 characters."""
+    os_version: _builtins.str
+    """Version of the operating system. At most 64 characters (our limit)."""
+    cookie_id: _builtins.str
+    """Id of the merchant's cookie. At most 256 characters (our limit)."""
+    extend_info: _builtins.str
+    """More, as agreed with Antom: JSON text of at most 2048 characters."""
+    color_depth: _builtins.int
+    """Bits per pixel. Greater than zero; zero is not said."""
+    screen_height: _builtins.int
+    """Pixels. Greater than zero; zero is not said."""
+    screen_width: _builtins.int
+    """Pixels. Greater than zero; zero is not said."""
+    time_zone_offset: _builtins.int
+    """Minutes from local time to UTC: UTC+2 is -120. From -840 to 720; unset is not said."""
+    @_builtins.property
+    def browser_info(self) -> Global___BrowserInfo:
+        """The buyer's browser."""
+
     def __init__(
         self,
         *,
@@ -440,11 +677,640 @@ class Env(_message.Message):
         client_ip: _builtins.str = ...,
         user_agent: _builtins.str = ...,
         device_token_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+        device_language: _builtins.str = ...,
+        device_brand: _builtins.str = ...,
+        device_model: _builtins.str = ...,
+        os_version: _builtins.str = ...,
+        cookie_id: _builtins.str = ...,
+        extend_info: _builtins.str = ...,
+        browser_info: Global___BrowserInfo | None = ...,
+        color_depth: _builtins.int = ...,
+        screen_height: _builtins.int = ...,
+        screen_width: _builtins.int = ...,
+        time_zone_offset: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_zone_offset", b"_time_zone_offset", "browser_info", b"browser_info", "time_zone_offset", b"time_zone_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_zone_offset", b"_time_zone_offset", "browser_info", b"browser_info", "client_ip", b"client_ip", "color_depth", b"color_depth", "cookie_id", b"cookie_id", "device_brand", b"device_brand", "device_id", b"device_id", "device_language", b"device_language", "device_model", b"device_model", "device_token_id", b"device_token_id", "extend_info", b"extend_info", "os_type", b"os_type", "os_version", b"os_version", "screen_height", b"screen_height", "screen_width", b"screen_width", "terminal_type", b"terminal_type", "time_zone_offset", b"time_zone_offset", "user_agent", b"user_agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__time_zone_offset: _TypeAlias = _typing.Literal["time_zone_offset"]  # noqa: Y015
+    _WhichOneofArgType__time_zone_offset: _TypeAlias = _typing.Literal["_time_zone_offset", b"_time_zone_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_zone_offset) -> _WhichOneofReturnType__time_zone_offset | None: ...
+
+Global___Env: _TypeAlias = Env  # noqa: Y015
+
+@_typing.final
+class BrowserInfo(_message.Message):
+    """The buyer's browser. What 3D Secure shows depends on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPT_HEADER_FIELD_NUMBER: _builtins.int
+    JAVA_ENABLED_FIELD_NUMBER: _builtins.int
+    JAVA_SCRIPT_ENABLED_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    USER_AGENT_FIELD_NUMBER: _builtins.int
+    accept_header: _builtins.str
+    """The Accept header. At most 2048 characters (our limit)."""
+    java_enabled: _builtins.bool
+    """Whether Java is enabled. Unset is not said."""
+    java_script_enabled: _builtins.bool
+    """Whether JavaScript is enabled. Unset is not said."""
+    language: _builtins.str
+    """Language, such as en-US. At most 32 characters (our limit)."""
+    user_agent: _builtins.str
+    """The User-Agent header. At most 1024 characters (our limit)."""
+    def __init__(
+        self,
+        *,
+        accept_header: _builtins.str = ...,
+        java_enabled: _builtins.bool | None = ...,
+        java_script_enabled: _builtins.bool | None = ...,
+        language: _builtins.str = ...,
+        user_agent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_java_enabled", b"_java_enabled", "_java_script_enabled", b"_java_script_enabled", "java_enabled", b"java_enabled", "java_script_enabled", b"java_script_enabled"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_java_enabled", b"_java_enabled", "_java_script_enabled", b"_java_script_enabled", "accept_header", b"accept_header", "java_enabled", b"java_enabled", "java_script_enabled", b"java_script_enabled", "language", b"language", "user_agent", b"user_agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__java_enabled: _TypeAlias = _typing.Literal["java_enabled"]  # noqa: Y015
+    _WhichOneofArgType__java_enabled: _TypeAlias = _typing.Literal["_java_enabled", b"_java_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__java_script_enabled: _TypeAlias = _typing.Literal["java_script_enabled"]  # noqa: Y015
+    _WhichOneofArgType__java_script_enabled: _TypeAlias = _typing.Literal["_java_script_enabled", b"_java_script_enabled"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__java_enabled) -> _WhichOneofReturnType__java_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__java_script_enabled) -> _WhichOneofReturnType__java_script_enabled | None: ...
+
+Global___BrowserInfo: _TypeAlias = BrowserInfo  # noqa: Y015
+
+@_typing.final
+class MpiData(_message.Message):
+    """Result of a 3D Secure run that was made elsewhere. Its values are secrets of the payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREE_DS_VERSION_FIELD_NUMBER: _builtins.int
+    ECI_FIELD_NUMBER: _builtins.int
+    CAVV_FIELD_NUMBER: _builtins.int
+    DS_TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    three_ds_version: _builtins.str
+    """Version, such as 2.2.0. Required; at most 16 characters."""
+    eci: _builtins.str
+    """Electronic commerce indicator. Required; at most 2 characters."""
+    cavv: _builtins.str
+    """Proof of the authentication. At most 64 characters."""
+    ds_transaction_id: _builtins.str
+    """The directory server's id. At most 64 characters."""
+    def __init__(
+        self,
+        *,
+        three_ds_version: _builtins.str = ...,
+        eci: _builtins.str = ...,
+        cavv: _builtins.str = ...,
+        ds_transaction_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_ip", b"client_ip", "device_token_id", b"device_token_id", "os_type", b"os_type", "terminal_type", b"terminal_type", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cavv", b"cavv", "ds_transaction_id", b"ds_transaction_id", "eci", b"eci", "three_ds_version", b"three_ds_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Env: _TypeAlias = Env  # noqa: Y015
+Global___MpiData: _TypeAlias = MpiData  # noqa: Y015
+
+@_typing.final
+class DeliveryEstimate(_message.Message):
+    """How long shipping takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def minimum(self) -> Global___DeliveryEstimateInfo:
+        """At least."""
+
+    @_builtins.property
+    def maximum(self) -> Global___DeliveryEstimateInfo:
+        """At most."""
+
+    def __init__(
+        self,
+        *,
+        minimum: Global___DeliveryEstimateInfo | None = ...,
+        maximum: Global___DeliveryEstimateInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliveryEstimate: _TypeAlias = DeliveryEstimate  # noqa: Y015
+
+@_typing.final
+class DeliveryEstimateInfo(_message.Message):
+    """A stretch of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    unit: _builtins.str
+    """Unit, such as HOUR or DAY. Required; at most 32 characters (our limit)."""
+    value: _builtins.int
+    """How many of them. Required; at least 1."""
+    def __init__(
+        self,
+        *,
+        unit: _builtins.str = ...,
+        value: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unit", b"unit", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliveryEstimateInfo: _TypeAlias = DeliveryEstimateInfo  # noqa: Y015
+
+@_typing.final
+class Declaration(_message.Message):
+    """For whom an order is declared to an authority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECLARATION_BIZ_SCENE_FIELD_NUMBER: _builtins.int
+    DECLARATION_BENEFICIARY_ID_FIELD_NUMBER: _builtins.int
+    declaration_biz_scene: _builtins.str
+    """AIRLINE or HOTEL."""
+    declaration_beneficiary_id: _builtins.str
+    """Id of the beneficiary. At most 64 characters (our limit)."""
+    def __init__(
+        self,
+        *,
+        declaration_biz_scene: _builtins.str = ...,
+        declaration_beneficiary_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declaration_beneficiary_id", b"declaration_beneficiary_id", "declaration_biz_scene", b"declaration_biz_scene"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Declaration: _TypeAlias = Declaration  # noqa: Y015
+
+@_typing.final
+class Transit(_message.Message):
+    """Journeys that are paid for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSIT_TYPE_FIELD_NUMBER: _builtins.int
+    LEGS_FIELD_NUMBER: _builtins.int
+    PASSENGERS_FIELD_NUMBER: _builtins.int
+    transit_type: _builtins.str
+    """FLIGHT, TRAIN, CRUISE or COACH."""
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Leg]:
+        """The legs, in order. At most 10."""
+
+    @_builtins.property
+    def passengers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passenger]:
+        """Who travels. At most 100."""
+
+    def __init__(
+        self,
+        *,
+        transit_type: _builtins.str = ...,
+        legs: _abc.Iterable[Global___Leg] | None = ...,
+        passengers: _abc.Iterable[Global___Passenger] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legs", b"legs", "passengers", b"passengers", "transit_type", b"transit_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transit: _TypeAlias = Transit  # noqa: Y015
+
+@_typing.final
+class Leg(_message.Message):
+    """One leg of a journey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPARTURE_TIME_FIELD_NUMBER: _builtins.int
+    ARRIVAL_TIME_FIELD_NUMBER: _builtins.int
+    DEPARTURE_ADDRESS_FIELD_NUMBER: _builtins.int
+    ARRIVAL_ADDRESS_FIELD_NUMBER: _builtins.int
+    CARRIER_NAME_FIELD_NUMBER: _builtins.int
+    CARRIER_NO_FIELD_NUMBER: _builtins.int
+    CLASS_TYPE_FIELD_NUMBER: _builtins.int
+    DEPARTURE_AIRPORT_CODE_FIELD_NUMBER: _builtins.int
+    ARRIVAL_AIRPORT_CODE_FIELD_NUMBER: _builtins.int
+    PASSENGER_NAME_RECORD_FIELD_NUMBER: _builtins.int
+    carrier_name: _builtins.str
+    """Who carries. At most 128 characters."""
+    carrier_no: _builtins.str
+    """The carrier's code. At most 64 characters."""
+    class_type: _builtins.str
+    """FIRSTLEVEL, SECONDLEVEL or THIRDLEVEL: first, business or economy class."""
+    departure_airport_code: _builtins.str
+    """IATA code of the airport. At most 8 characters."""
+    arrival_airport_code: _builtins.str
+    """IATA code of the airport. At most 8 characters."""
+    passenger_name_record: _builtins.str
+    """The carrier's record of the booking. At most 32 characters."""
+    @_builtins.property
+    def departure_time(self) -> _timestamp_pb2.Timestamp:
+        """When it begins."""
+
+    @_builtins.property
+    def arrival_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends."""
+
+    @_builtins.property
+    def departure_address(self) -> Global___Address:
+        """Where it begins."""
+
+    @_builtins.property
+    def arrival_address(self) -> Global___Address:
+        """Where it ends."""
+
+    def __init__(
+        self,
+        *,
+        departure_time: _timestamp_pb2.Timestamp | None = ...,
+        arrival_time: _timestamp_pb2.Timestamp | None = ...,
+        departure_address: Global___Address | None = ...,
+        arrival_address: Global___Address | None = ...,
+        carrier_name: _builtins.str = ...,
+        carrier_no: _builtins.str = ...,
+        class_type: _builtins.str = ...,
+        departure_airport_code: _builtins.str = ...,
+        arrival_airport_code: _builtins.str = ...,
+        passenger_name_record: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_address", b"arrival_address", "arrival_time", b"arrival_time", "departure_address", b"departure_address", "departure_time", b"departure_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrival_address", b"arrival_address", "arrival_airport_code", b"arrival_airport_code", "arrival_time", b"arrival_time", "carrier_name", b"carrier_name", "carrier_no", b"carrier_no", "class_type", b"class_type", "departure_address", b"departure_address", "departure_airport_code", b"departure_airport_code", "departure_time", b"departure_time", "passenger_name_record", b"passenger_name_record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Leg: _TypeAlias = Leg  # noqa: Y015
+
+@_typing.final
+class Passenger(_message.Message):
+    """Who travels. Personal data: stored encrypted, never in events or logs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSENGER_NAME_FIELD_NUMBER: _builtins.int
+    PASSENGER_EMAIL_FIELD_NUMBER: _builtins.int
+    PASSENGER_PHONE_NO_FIELD_NUMBER: _builtins.int
+    passenger_email: _builtins.str
+    """E-mail address. At most 64 characters (our limit)."""
+    passenger_phone_no: _builtins.str
+    """Phone number. At most 32 characters (our limit)."""
+    @_builtins.property
+    def passenger_name(self) -> Global___UserName:
+        """Name."""
+
+    def __init__(
+        self,
+        *,
+        passenger_name: Global___UserName | None = ...,
+        passenger_email: _builtins.str = ...,
+        passenger_phone_no: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["passenger_name", b"passenger_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["passenger_email", b"passenger_email", "passenger_name", b"passenger_name", "passenger_phone_no", b"passenger_phone_no"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Passenger: _TypeAlias = Passenger  # noqa: Y015
+
+@_typing.final
+class Lodging(_message.Message):
+    """A stay that is paid for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOTEL_NAME_FIELD_NUMBER: _builtins.int
+    HOTEL_ADDRESS_FIELD_NUMBER: _builtins.int
+    CHECK_IN_DATE_FIELD_NUMBER: _builtins.int
+    CHECK_OUT_DATE_FIELD_NUMBER: _builtins.int
+    NUMBER_OF_NIGHTS_FIELD_NUMBER: _builtins.int
+    NUMBER_OF_ROOMS_FIELD_NUMBER: _builtins.int
+    GUEST_NAMES_FIELD_NUMBER: _builtins.int
+    hotel_name: _builtins.str
+    """Name of the hotel. At most 128 characters."""
+    number_of_nights: _builtins.int
+    """Nights. At least 1 when set; zero means not said."""
+    number_of_rooms: _builtins.int
+    """Rooms. At least 1 when set; zero means not said."""
+    @_builtins.property
+    def hotel_address(self) -> Global___Address:
+        """Where it is."""
+
+    @_builtins.property
+    def check_in_date(self) -> _timestamp_pb2.Timestamp:
+        """When the guests arrive."""
+
+    @_builtins.property
+    def check_out_date(self) -> _timestamp_pb2.Timestamp:
+        """When they leave."""
+
+    @_builtins.property
+    def guest_names(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserName]:
+        """Who stays. At most 100."""
+
+    def __init__(
+        self,
+        *,
+        hotel_name: _builtins.str = ...,
+        hotel_address: Global___Address | None = ...,
+        check_in_date: _timestamp_pb2.Timestamp | None = ...,
+        check_out_date: _timestamp_pb2.Timestamp | None = ...,
+        number_of_nights: _builtins.int = ...,
+        number_of_rooms: _builtins.int = ...,
+        guest_names: _abc.Iterable[Global___UserName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_in_date", b"check_in_date", "check_out_date", b"check_out_date", "hotel_address", b"hotel_address"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_in_date", b"check_in_date", "check_out_date", b"check_out_date", "guest_names", b"guest_names", "hotel_address", b"hotel_address", "hotel_name", b"hotel_name", "number_of_nights", b"number_of_nights", "number_of_rooms", b"number_of_rooms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lodging: _TypeAlias = Lodging  # noqa: Y015
+
+@_typing.final
+class Gaming(_message.Message):
+    """What is topped up, and for whom. Personal data: stored encrypted, never in events or logs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GAME_NAME_FIELD_NUMBER: _builtins.int
+    TOPPED_UP_USER_FIELD_NUMBER: _builtins.int
+    TOPPED_UP_EMAIL_FIELD_NUMBER: _builtins.int
+    TOPPED_UP_PHONE_NO_FIELD_NUMBER: _builtins.int
+    game_name: _builtins.str
+    """Name of the game. At most 128 characters."""
+    topped_up_user: _builtins.str
+    """The player's name or id. At most 128 characters."""
+    topped_up_email: _builtins.str
+    """The player's e-mail address. At most 64 characters."""
+    topped_up_phone_no: _builtins.str
+    """The player's phone number. At most 32 characters."""
+    def __init__(
+        self,
+        *,
+        game_name: _builtins.str = ...,
+        topped_up_user: _builtins.str = ...,
+        topped_up_email: _builtins.str = ...,
+        topped_up_phone_no: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["game_name", b"game_name", "topped_up_email", b"topped_up_email", "topped_up_phone_no", b"topped_up_phone_no", "topped_up_user", b"topped_up_user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gaming: _TypeAlias = Gaming  # noqa: Y015
+
+@_typing.final
+class Merchant(_message.Message):
+    """A sub-merchant of an acquirer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_MERCHANT_ID_FIELD_NUMBER: _builtins.int
+    MERCHANT_MCC_FIELD_NUMBER: _builtins.int
+    MERCHANT_NAME_FIELD_NUMBER: _builtins.int
+    MERCHANT_DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    MERCHANT_ADDRESS_FIELD_NUMBER: _builtins.int
+    MERCHANT_REGISTER_DATE_FIELD_NUMBER: _builtins.int
+    MERCHANT_TYPE_FIELD_NUMBER: _builtins.int
+    reference_merchant_id: _builtins.str
+    """The acquirer's id of it. At most 64 characters (our limit)."""
+    merchant_mcc: _builtins.str
+    """Merchant category code, ISO 18245. At most 32 characters (our limit)."""
+    merchant_name: _builtins.str
+    """Legal name. At most 256 characters (our limit)."""
+    merchant_display_name: _builtins.str
+    """The name that buyers see. At most 64 characters (our limit)."""
+    merchant_type: _builtins.str
+    """INDIVIDUAL or ENTERPRISE."""
+    @_builtins.property
+    def merchant_address(self) -> Global___Address:
+        """Where it is."""
+
+    @_builtins.property
+    def merchant_register_date(self) -> _timestamp_pb2.Timestamp:
+        """When it registered."""
+
+    def __init__(
+        self,
+        *,
+        reference_merchant_id: _builtins.str = ...,
+        merchant_mcc: _builtins.str = ...,
+        merchant_name: _builtins.str = ...,
+        merchant_display_name: _builtins.str = ...,
+        merchant_address: Global___Address | None = ...,
+        merchant_register_date: _timestamp_pb2.Timestamp | None = ...,
+        merchant_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["merchant_address", b"merchant_address", "merchant_register_date", b"merchant_register_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["merchant_address", b"merchant_address", "merchant_display_name", b"merchant_display_name", "merchant_mcc", b"merchant_mcc", "merchant_name", b"merchant_name", "merchant_register_date", b"merchant_register_date", "merchant_type", b"merchant_type", "reference_merchant_id", b"reference_merchant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Merchant: _TypeAlias = Merchant  # noqa: Y015
+
+@_typing.final
+class CreditPayPlan(_message.Message):
+    """An instalment plan that the buyer chose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTALLMENT_NUM_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    CREDIT_PAY_FEE_TYPE_FIELD_NUMBER: _builtins.int
+    FEE_PERCENTAGE_FIELD_NUMBER: _builtins.int
+    installment_num: _builtins.int
+    """How many instalments. Required; 2 to 12."""
+    interval: _builtins.str
+    """Time between two of them, such as MONTH. At most 16 characters (our limit)."""
+    credit_pay_fee_type: _builtins.str
+    """PERCENTAGE, or empty."""
+    fee_percentage: _builtins.int
+    """What of the fee the buyer bears, in per cent: 0 to 100. Unset is not said."""
+    def __init__(
+        self,
+        *,
+        installment_num: _builtins.int = ...,
+        interval: _builtins.str = ...,
+        credit_pay_fee_type: _builtins.str = ...,
+        fee_percentage: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fee_percentage", b"_fee_percentage", "fee_percentage", b"fee_percentage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fee_percentage", b"_fee_percentage", "credit_pay_fee_type", b"credit_pay_fee_type", "fee_percentage", b"fee_percentage", "installment_num", b"installment_num", "interval", b"interval"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fee_percentage: _TypeAlias = _typing.Literal["fee_percentage"]  # noqa: Y015
+    _WhichOneofArgType__fee_percentage: _TypeAlias = _typing.Literal["_fee_percentage", b"_fee_percentage"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fee_percentage) -> _WhichOneofReturnType__fee_percentage | None: ...
+
+Global___CreditPayPlan: _TypeAlias = CreditPayPlan  # noqa: Y015
+
+@_typing.final
+class AvailablePaymentMethod(_message.Message):
+    """Which payment methods the buyer may choose from, and in which order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_METHOD_TYPE_LIST_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment_method_type_list(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaymentMethodTypeItem]:
+        """The methods. At most 100 (our limit)."""
+
+    @_builtins.property
+    def card(self) -> Global___CardMetadata:
+        """What holds for the card among them. Card numbers are never accepted."""
+
+    def __init__(
+        self,
+        *,
+        payment_method_type_list: _abc.Iterable[Global___PaymentMethodTypeItem] | None = ...,
+        card: Global___CardMetadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "payment_method_type_list", b"payment_method_type_list"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AvailablePaymentMethod: _TypeAlias = AvailablePaymentMethod  # noqa: Y015
+
+@_typing.final
+class PaymentMethodTypeItem(_message.Message):
+    """One payment method to choose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_METHOD_TYPE_FIELD_NUMBER: _builtins.int
+    PAYMENT_METHOD_ORDER_FIELD_NUMBER: _builtins.int
+    EXPRESS_CHECKOUT_FIELD_NUMBER: _builtins.int
+    payment_method_type: _builtins.str
+    """As `PaymentMethod.payment_method_type`. Required; at most 64 visible ASCII characters."""
+    payment_method_order: _builtins.int
+    """Place in the list, from 1. Zero means not said."""
+    express_checkout: _builtins.bool
+    """Offer it as an express checkout. Unset leaves it to Antom."""
+    def __init__(
+        self,
+        *,
+        payment_method_type: _builtins.str = ...,
+        payment_method_order: _builtins.int = ...,
+        express_checkout: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_express_checkout", b"_express_checkout", "express_checkout", b"express_checkout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_express_checkout", b"_express_checkout", "express_checkout", b"express_checkout", "payment_method_order", b"payment_method_order", "payment_method_type", b"payment_method_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__express_checkout: _TypeAlias = _typing.Literal["express_checkout"]  # noqa: Y015
+    _WhichOneofArgType__express_checkout: _TypeAlias = _typing.Literal["_express_checkout", b"_express_checkout"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__express_checkout) -> _WhichOneofReturnType__express_checkout | None: ...
+
+Global___PaymentMethodTypeItem: _TypeAlias = PaymentMethodTypeItem  # noqa: Y015
+
+@_typing.final
+class Quote(_message.Message):
+    """A rate of exchange that the merchant locked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTE_ID_FIELD_NUMBER: _builtins.int
+    QUOTE_CURRENCY_PAIR_FIELD_NUMBER: _builtins.int
+    QUOTE_PRICE_FIELD_NUMBER: _builtins.int
+    QUOTE_START_TIME_FIELD_NUMBER: _builtins.int
+    QUOTE_EXPIRY_TIME_FIELD_NUMBER: _builtins.int
+    GUARANTEED_FIELD_NUMBER: _builtins.int
+    quote_id: _builtins.str
+    """Antom's id of it. At most 64 characters."""
+    quote_currency_pair: _builtins.str
+    """The currencies, such as USD/SGD: two ISO 4217 codes with a slash. Required."""
+    quote_price: _builtins.str
+    """The rate, a decimal number greater than zero as text, such as 1.3475: never a float. Required."""
+    guaranteed: _builtins.bool
+    """Whether Antom guarantees it. Unset is not said."""
+    @_builtins.property
+    def quote_start_time(self) -> _timestamp_pb2.Timestamp:
+        """From when it holds."""
+
+    @_builtins.property
+    def quote_expiry_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it holds."""
+
+    def __init__(
+        self,
+        *,
+        quote_id: _builtins.str = ...,
+        quote_currency_pair: _builtins.str = ...,
+        quote_price: _builtins.str = ...,
+        quote_start_time: _timestamp_pb2.Timestamp | None = ...,
+        quote_expiry_time: _timestamp_pb2.Timestamp | None = ...,
+        guaranteed: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guaranteed", b"_guaranteed", "guaranteed", b"guaranteed", "quote_expiry_time", b"quote_expiry_time", "quote_start_time", b"quote_start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guaranteed", b"_guaranteed", "guaranteed", b"guaranteed", "quote_currency_pair", b"quote_currency_pair", "quote_expiry_time", b"quote_expiry_time", "quote_id", b"quote_id", "quote_price", b"quote_price", "quote_start_time", b"quote_start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__guaranteed: _TypeAlias = _typing.Literal["guaranteed"]  # noqa: Y015
+    _WhichOneofArgType__guaranteed: _TypeAlias = _typing.Literal["_guaranteed", b"_guaranteed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guaranteed) -> _WhichOneofReturnType__guaranteed | None: ...
+
+Global___Quote: _TypeAlias = Quote  # noqa: Y015
+
+@_typing.final
+class CustomizedInfo(_message.Message):
+    """The merchant's own five fields on Antom's side. No personal data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMIZED_FIELD1_FIELD_NUMBER: _builtins.int
+    CUSTOMIZED_FIELD2_FIELD_NUMBER: _builtins.int
+    CUSTOMIZED_FIELD3_FIELD_NUMBER: _builtins.int
+    CUSTOMIZED_FIELD4_FIELD_NUMBER: _builtins.int
+    CUSTOMIZED_FIELD5_FIELD_NUMBER: _builtins.int
+    customized_field1: _builtins.str
+    """First. At most 256 characters (our limit)."""
+    customized_field2: _builtins.str
+    """Second. At most 256 characters (our limit)."""
+    customized_field3: _builtins.str
+    """Third. At most 256 characters (our limit)."""
+    customized_field4: _builtins.str
+    """Fourth. At most 256 characters (our limit)."""
+    customized_field5: _builtins.str
+    """Fifth. At most 256 characters (our limit)."""
+    def __init__(
+        self,
+        *,
+        customized_field1: _builtins.str = ...,
+        customized_field2: _builtins.str = ...,
+        customized_field3: _builtins.str = ...,
+        customized_field4: _builtins.str = ...,
+        customized_field5: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customized_field1", b"customized_field1", "customized_field2", b"customized_field2", "customized_field3", b"customized_field3", "customized_field4", b"customized_field4", "customized_field5", b"customized_field5"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomizedInfo: _TypeAlias = CustomizedInfo  # noqa: Y015

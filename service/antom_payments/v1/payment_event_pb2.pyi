@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from antom_payments.v1 import payment_pb2 as _payment_pb2
+from antom_payments.v1 import sdk_event_pb2 as _sdk_event_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -61,6 +62,11 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     """
     PAYMENT_EVENT_TYPE_PAYMENT_CORRECTED: _PaymentEventType.ValueType  # 16
     """A signed answer of Antom to an inquiry overruled the stored state."""
+    PAYMENT_EVENT_TYPE_SDK_EVENT_REPORTED: _PaymentEventType.ValueType  # 17
+    """A front end reported an event of Antom's client SDK (ReportSdkEvent): a hint, which never
+    changes the state. One event for each code and payment. Not told where only final states are
+    asked for.
+    """
 
 class PaymentEventType(_PaymentEventType, metaclass=_PaymentEventTypeEnumTypeWrapper):
     """What happened to a payment. Grows: treat unknown ones by the payment's state."""
@@ -101,6 +107,11 @@ an inquiry (a fresh read) corrects it.
 """
 PAYMENT_EVENT_TYPE_PAYMENT_CORRECTED: PaymentEventType.ValueType  # 16
 """A signed answer of Antom to an inquiry overruled the stored state."""
+PAYMENT_EVENT_TYPE_SDK_EVENT_REPORTED: PaymentEventType.ValueType  # 17
+"""A front end reported an event of Antom's client SDK (ReportSdkEvent): a hint, which never
+changes the state. One event for each code and payment. Not told where only final states are
+asked for.
+"""
 Global___PaymentEventType: _TypeAlias = PaymentEventType  # noqa: Y015
 
 class _EventSource:
@@ -153,6 +164,7 @@ class PaymentEvent(_message.Message):
     RESULT_CODE_FIELD_NUMBER: _builtins.int
     REPORTED_AMOUNT_FIELD_NUMBER: _builtins.int
     CAPTURE_ID_FIELD_NUMBER: _builtins.int
+    SDK_EVENT_CODE_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique id; de-duplicate by it."""
     type: Global___PaymentEventType.ValueType
@@ -174,9 +186,11 @@ class PaymentEvent(_message.Message):
     append_traceparent: _builtins.str
     """W3C trace context of the work that appended the event, to link to."""
     result_code: _builtins.str
-    """Antom's result code of the news."""
+    """Antom's result code of the news. Of SDK_EVENT_REPORTED what the front end reported: a hint."""
     capture_id: _builtins.str
     """Antom's id of the capture that the event is about."""
+    sdk_event_code: _sdk_event_pb2.SdkEventCode.ValueType
+    """What the front end reported, of SDK_EVENT_REPORTED. Unspecified otherwise."""
     @_builtins.property
     def payment(self) -> _payment_pb2.Payment:
         """The payment after the event."""
@@ -212,10 +226,11 @@ class PaymentEvent(_message.Message):
         result_code: _builtins.str = ...,
         reported_amount: _payment_pb2.Money | None = ...,
         capture_id: _builtins.str = ...,
+        sdk_event_code: _sdk_event_pb2.SdkEventCode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["antom_time", b"antom_time", "append_time", b"append_time", "payment", b"payment", "reported_amount", b"reported_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["antom_time", b"antom_time", "append_time", b"append_time", "append_traceparent", b"append_traceparent", "capture_id", b"capture_id", "event_id", b"event_id", "merchant_account", b"merchant_account", "notification_id", b"notification_id", "payment", b"payment", "payment_request_id", b"payment_request_id", "payment_version", b"payment_version", "reported_amount", b"reported_amount", "result_code", b"result_code", "source", b"source", "state_before", b"state_before", "traceparent", b"traceparent", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["antom_time", b"antom_time", "append_time", b"append_time", "append_traceparent", b"append_traceparent", "capture_id", b"capture_id", "event_id", b"event_id", "merchant_account", b"merchant_account", "notification_id", b"notification_id", "payment", b"payment", "payment_request_id", b"payment_request_id", "payment_version", b"payment_version", "reported_amount", b"reported_amount", "result_code", b"result_code", "sdk_event_code", b"sdk_event_code", "source", b"source", "state_before", b"state_before", "traceparent", b"traceparent", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from antom_payments.v1 import order_pb2 as antom__payments_dot_v1_dot_order__pb2
 from antom_payments.v1 import payment_pb2 as antom__payments_dot_v1_dot_payment__pb2
 from antom_payments.v1 import payment_event_pb2 as antom__payments_dot_v1_dot_payment__event__pb2
+from antom_payments.v1 import sdk_event_pb2 as antom__payments_dot_v1_dot_sdk__event__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'antom_payments/v1/payment_service.proto\x12\x11\x61ntom_payments.v1\x1a\x1d\x61ntom_payments/v1/order.proto\x1a\x1f\x61ntom_payments/v1/payment.proto\x1a%antom_payments/v1/payment_event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x05\n\x14\x43reateSessionRequest\x12\x18\n\x10merchant_account\x18\x01 \x01(\t\x12\x1a\n\x12payment_request_id\x18\x02 \x01(\t\x12\x30\n\x0epayment_amount\x18\x03 \x01(\x0b\x32\x18.antom_payments.v1.Money\x12\'\n\x05order\x18\x04 \x01(\x0b\x32\x18.antom_payments.v1.Order\x12\x38\n\x0epayment_method\x18\x05 \x01(\x0b\x32 .antom_payments.v1.PaymentMethod\x12\x38\n\x0epayment_factor\x18\x06 \x01(\x0b\x32 .antom_payments.v1.PaymentFactor\x12\x1c\n\x14payment_redirect_url\x18\x07 \x01(\t\x12\x1a\n\x12payment_notify_url\x18\x08 \x01(\t\x12\x42\n\x13settlement_strategy\x18\t \x01(\x0b\x32%.antom_payments.v1.SettlementStrategy\x12?\n\x1bpayment_session_expiry_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x03\x65nv\x18\x0b \x01(\x0b\x32\x16.antom_payments.v1.Env\x12\x17\n\x0fmerchant_region\x18\x0c \x01(\t\x12\x13\n\x0buser_region\x18\r \x01(\t\x12\x0e\n\x06locale\x18\x0e \x01(\t\x12G\n\x08metadata\x18\x0f \x03(\x0b\x32\x35.antom_payments.v1.CreateSessionRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x15\x43reateSessionResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.antom_payments.v1.Payment\x12+\n\x07session\x18\x02 \x01(\x0b\x32\x1a.antom_payments.v1.Session\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"\x98\x01\n\x07Session\x12\x1c\n\x14payment_session_data\x18\x01 \x01(\t\x12\x1a\n\x12payment_session_id\x18\x02 \x01(\t\x12?\n\x1bpayment_session_expiry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nnormal_url\x18\x04 \x01(\t\"\xb6\x01\n\x11GetPaymentRequest\x12\x18\n\x10merchant_account\x18\x01 \x01(\t\x12\x1c\n\x12payment_request_id\x18\x02 \x01(\tH\x00\x12\x14\n\npayment_id\x18\x03 \x01(\tH\x00\x12\x1c\n\x12reference_order_id\x18\x04 \x01(\tH\x00\x12.\n\tread_mode\x18\x05 \x01(\x0e\x32\x1b.antom_payments.v1.ReadModeB\x05\n\x03key\"Q\n\x12GetPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.antom_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xfa\x02\n\x1aStreamPaymentEventsRequest\x12\x16\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\tH\x00\x12J\n\x08\x65\x61rliest\x18\x02 \x01(\x0b\x32\x36.antom_payments.v1.StreamPaymentEventsRequest.EarliestH\x00\x12\x46\n\x06latest\x18\x03 \x01(\x0b\x32\x34.antom_payments.v1.StreamPaymentEventsRequest.LatestH\x00\x12\x19\n\x11merchant_accounts\x18\x08 \x03(\t\x12\x1b\n\x13payment_request_ids\x18\t \x03(\t\x12\x38\n\x0b\x65vent_types\x18\n \x03(\x0e\x32#.antom_payments.v1.PaymentEventType\x12\x19\n\x11\x66inal_states_only\x18\x0b \x01(\x08\x1a\n\n\x08\x45\x61rliest\x1a\x08\n\x06LatestB\x07\n\x05startJ\x04\x08\x04\x10\x08\"\xfa\x02\n\x1bStreamPaymentEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.antom_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12O\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x39.antom_payments.v1.StreamPaymentEventsResponse.CheckpointH\x00\x12L\n\tcaught_up\x18\x04 \x01(\x0b\x32\x37.antom_payments.v1.StreamPaymentEventsResponse.CaughtUpH\x00\x1a\x65\n\nCheckpoint\x12/\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03lag\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\n\n\x08\x43\x61ughtUpB\x08\n\x06marker*P\n\x08ReadMode\x12\x19\n\x15READ_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10READ_MODE_STORED\x10\x01\x12\x13\n\x0fREAD_MODE_FRESH\x10\x02\x32\xc7\x02\n\x0ePaymentService\x12\x62\n\rCreateSession\x12\'.antom_payments.v1.CreateSessionRequest\x1a(.antom_payments.v1.CreateSessionResponse\x12Y\n\nGetPayment\x12$.antom_payments.v1.GetPaymentRequest\x1a%.antom_payments.v1.GetPaymentResponse\x12v\n\x13StreamPaymentEvents\x12-.antom_payments.v1.StreamPaymentEventsRequest\x1a..antom_payments.v1.StreamPaymentEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'antom_payments/v1/payment_service.proto\x12\x11\x61ntom_payments.v1\x1a\x1d\x61ntom_payments/v1/order.proto\x1a\x1f\x61ntom_payments/v1/payment.proto\x1a%antom_payments/v1/payment_event.proto\x1a!antom_payments/v1/sdk_event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\n\n\x14\x43reateSessionRequest\x12\x18\n\x10merchant_account\x18\x01 \x01(\t\x12\x1a\n\x12payment_request_id\x18\x02 \x01(\t\x12\x30\n\x0epayment_amount\x18\x03 \x01(\x0b\x32\x18.antom_payments.v1.Money\x12\'\n\x05order\x18\x04 \x01(\x0b\x32\x18.antom_payments.v1.Order\x12\x38\n\x0epayment_method\x18\x05 \x01(\x0b\x32 .antom_payments.v1.PaymentMethod\x12\x38\n\x0epayment_factor\x18\x06 \x01(\x0b\x32 .antom_payments.v1.PaymentFactor\x12\x1c\n\x14payment_redirect_url\x18\x07 \x01(\t\x12\x1a\n\x12payment_notify_url\x18\x08 \x01(\t\x12\x42\n\x13settlement_strategy\x18\t \x01(\x0b\x32%.antom_payments.v1.SettlementStrategy\x12?\n\x1bpayment_session_expiry_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x03\x65nv\x18\x0b \x01(\x0b\x32\x16.antom_payments.v1.Env\x12\x17\n\x0fmerchant_region\x18\x0c \x01(\t\x12\x13\n\x0buser_region\x18\r \x01(\t\x12\x0e\n\x06locale\x18\x0e \x01(\t\x12G\n\x08metadata\x18\x0f \x03(\x0b\x32\x35.antom_payments.v1.CreateSessionRequest.MetadataEntry\x12\x15\n\rproduct_scene\x18\x10 \x01(\t\x12\x37\n\x13payment_expiry_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0f\x63redit_pay_plan\x18\x12 \x01(\x0b\x32 .antom_payments.v1.CreditPayPlan\x12*\n\x1d\x65nable_installment_collection\x18\x13 \x01(\x08H\x00\x88\x01\x01\x12&\n\x1e\x61llowed_payment_method_regions\x18\x14 \x03(\t\x12K\n\x18\x61vailable_payment_method\x18\x15 \x01(\x0b\x32).antom_payments.v1.AvailablePaymentMethod\x12?\n\x15saved_payment_methods\x18\x16 \x03(\x0b\x32 .antom_payments.v1.PaymentMethod\x12\x16\n\x0e\x61ntom_metadata\x18\x17 \x01(\t\x12:\n\x0f\x63ustomized_info\x18\x18 \x01(\x0b\x32!.antom_payments.v1.CustomizedInfo\x12/\n\rpayment_quote\x18\x19 \x01(\x0b\x32\x18.antom_payments.v1.Quote\x12\x33\n\x11processing_amount\x18\x1a \x01(\x0b\x32\x18.antom_payments.v1.Money\x12\x1b\n\x13merchant_account_id\x18\x1b \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42 \n\x1e_enable_installment_collection\"\x81\x01\n\x15\x43reateSessionResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.antom_payments.v1.Payment\x12+\n\x07session\x18\x02 \x01(\x0b\x32\x1a.antom_payments.v1.Session\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"\x98\x01\n\x07Session\x12\x1c\n\x14payment_session_data\x18\x01 \x01(\t\x12\x1a\n\x12payment_session_id\x18\x02 \x01(\t\x12?\n\x1bpayment_session_expiry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nnormal_url\x18\x04 \x01(\t\"\xb6\x01\n\x11GetPaymentRequest\x12\x18\n\x10merchant_account\x18\x01 \x01(\t\x12\x1c\n\x12payment_request_id\x18\x02 \x01(\tH\x00\x12\x14\n\npayment_id\x18\x03 \x01(\tH\x00\x12\x1c\n\x12reference_order_id\x18\x04 \x01(\tH\x00\x12.\n\tread_mode\x18\x05 \x01(\x0e\x32\x1b.antom_payments.v1.ReadModeB\x05\n\x03key\"Q\n\x12GetPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.antom_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xfa\x02\n\x1aStreamPaymentEventsRequest\x12\x16\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\tH\x00\x12J\n\x08\x65\x61rliest\x18\x02 \x01(\x0b\x32\x36.antom_payments.v1.StreamPaymentEventsRequest.EarliestH\x00\x12\x46\n\x06latest\x18\x03 \x01(\x0b\x32\x34.antom_payments.v1.StreamPaymentEventsRequest.LatestH\x00\x12\x19\n\x11merchant_accounts\x18\x08 \x03(\t\x12\x1b\n\x13payment_request_ids\x18\t \x03(\t\x12\x38\n\x0b\x65vent_types\x18\n \x03(\x0e\x32#.antom_payments.v1.PaymentEventType\x12\x19\n\x11\x66inal_states_only\x18\x0b \x01(\x08\x1a\n\n\x08\x45\x61rliest\x1a\x08\n\x06LatestB\x07\n\x05startJ\x04\x08\x04\x10\x08\"\xfa\x02\n\x1bStreamPaymentEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.antom_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12O\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x39.antom_payments.v1.StreamPaymentEventsResponse.CheckpointH\x00\x12L\n\tcaught_up\x18\x04 \x01(\x0b\x32\x37.antom_payments.v1.StreamPaymentEventsResponse.CaughtUpH\x00\x1a\x65\n\nCheckpoint\x12/\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03lag\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\n\n\x08\x43\x61ughtUpB\x08\n\x06marker\"\x9f\x01\n\x15ReportSdkEventRequest\x12\x18\n\x10merchant_account\x18\x01 \x01(\t\x12\x1a\n\x12payment_request_id\x18\x02 \x01(\t\x12\x33\n\nevent_code\x18\x03 \x01(\x0e\x32\x1f.antom_payments.v1.SdkEventCode\x12\x1b\n\x13payment_result_code\x18\x04 \x01(\t\"\x88\x01\n\x16ReportSdkEventResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.antom_payments.v1.Payment\x12\x31\n\tnext_step\x18\x02 \x01(\x0e\x32\x1e.antom_payments.v1.SdkNextStep\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t*P\n\x08ReadMode\x12\x19\n\x15READ_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10READ_MODE_STORED\x10\x01\x12\x13\n\x0fREAD_MODE_FRESH\x10\x02\x32\xae\x03\n\x0ePaymentService\x12\x62\n\rCreateSession\x12\'.antom_payments.v1.CreateSessionRequest\x1a(.antom_payments.v1.CreateSessionResponse\x12Y\n\nGetPayment\x12$.antom_payments.v1.GetPaymentRequest\x1a%.antom_payments.v1.GetPaymentResponse\x12v\n\x13StreamPaymentEvents\x12-.antom_payments.v1.StreamPaymentEventsRequest\x1a..antom_payments.v1.StreamPaymentEventsResponse0\x01\x12\x65\n\x0eReportSdkEvent\x12(.antom_payments.v1.ReportSdkEventRequest\x1a).antom_payments.v1.ReportSdkEventResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,32 +39,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATESESSIONREQUEST_METADATAENTRY']._loaded_options = None
   _globals['_CREATESESSIONREQUEST_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_READMODE']._serialized_start=2245
-  _globals['_READMODE']._serialized_end=2325
-  _globals['_CREATESESSIONREQUEST']._serialized_start=231
-  _globals['_CREATESESSIONREQUEST']._serialized_end=926
-  _globals['_CREATESESSIONREQUEST_METADATAENTRY']._serialized_start=879
-  _globals['_CREATESESSIONREQUEST_METADATAENTRY']._serialized_end=926
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=929
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=1058
-  _globals['_SESSION']._serialized_start=1061
-  _globals['_SESSION']._serialized_end=1213
-  _globals['_GETPAYMENTREQUEST']._serialized_start=1216
-  _globals['_GETPAYMENTREQUEST']._serialized_end=1398
-  _globals['_GETPAYMENTRESPONSE']._serialized_start=1400
-  _globals['_GETPAYMENTRESPONSE']._serialized_end=1481
-  _globals['_STREAMPAYMENTEVENTSREQUEST']._serialized_start=1484
-  _globals['_STREAMPAYMENTEVENTSREQUEST']._serialized_end=1862
-  _globals['_STREAMPAYMENTEVENTSREQUEST_EARLIEST']._serialized_start=1827
-  _globals['_STREAMPAYMENTEVENTSREQUEST_EARLIEST']._serialized_end=1837
-  _globals['_STREAMPAYMENTEVENTSREQUEST_LATEST']._serialized_start=1839
-  _globals['_STREAMPAYMENTEVENTSREQUEST_LATEST']._serialized_end=1847
-  _globals['_STREAMPAYMENTEVENTSRESPONSE']._serialized_start=1865
-  _globals['_STREAMPAYMENTEVENTSRESPONSE']._serialized_end=2243
-  _globals['_STREAMPAYMENTEVENTSRESPONSE_CHECKPOINT']._serialized_start=2120
-  _globals['_STREAMPAYMENTEVENTSRESPONSE_CHECKPOINT']._serialized_end=2221
-  _globals['_STREAMPAYMENTEVENTSRESPONSE_CAUGHTUP']._serialized_start=2223
-  _globals['_STREAMPAYMENTEVENTSRESPONSE_CAUGHTUP']._serialized_end=2233
-  _globals['_PAYMENTSERVICE']._serialized_start=2328
-  _globals['_PAYMENTSERVICE']._serialized_end=2655
+  _globals['_READMODE']._serialized_start=3195
+  _globals['_READMODE']._serialized_end=3275
+  _globals['_CREATESESSIONREQUEST']._serialized_start=266
+  _globals['_CREATESESSIONREQUEST']._serialized_end=1575
+  _globals['_CREATESESSIONREQUEST_METADATAENTRY']._serialized_start=1494
+  _globals['_CREATESESSIONREQUEST_METADATAENTRY']._serialized_end=1541
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=1578
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=1707
+  _globals['_SESSION']._serialized_start=1710
+  _globals['_SESSION']._serialized_end=1862
+  _globals['_GETPAYMENTREQUEST']._serialized_start=1865
+  _globals['_GETPAYMENTREQUEST']._serialized_end=2047
+  _globals['_GETPAYMENTRESPONSE']._serialized_start=2049
+  _globals['_GETPAYMENTRESPONSE']._serialized_end=2130
+  _globals['_STREAMPAYMENTEVENTSREQUEST']._serialized_start=2133
+  _globals['_STREAMPAYMENTEVENTSREQUEST']._serialized_end=2511
+  _globals['_STREAMPAYMENTEVENTSREQUEST_EARLIEST']._serialized_start=2476
+  _globals['_STREAMPAYMENTEVENTSREQUEST_EARLIEST']._serialized_end=2486
+  _globals['_STREAMPAYMENTEVENTSREQUEST_LATEST']._serialized_start=2488
+  _globals['_STREAMPAYMENTEVENTSREQUEST_LATEST']._serialized_end=2496
+  _globals['_STREAMPAYMENTEVENTSRESPONSE']._serialized_start=2514
+  _globals['_STREAMPAYMENTEVENTSRESPONSE']._serialized_end=2892
+  _globals['_STREAMPAYMENTEVENTSRESPONSE_CHECKPOINT']._serialized_start=2769
+  _globals['_STREAMPAYMENTEVENTSRESPONSE_CHECKPOINT']._serialized_end=2870
+  _globals['_STREAMPAYMENTEVENTSRESPONSE_CAUGHTUP']._serialized_start=2872
+  _globals['_STREAMPAYMENTEVENTSRESPONSE_CAUGHTUP']._serialized_end=2882
+  _globals['_REPORTSDKEVENTREQUEST']._serialized_start=2895
+  _globals['_REPORTSDKEVENTREQUEST']._serialized_end=3054
+  _globals['_REPORTSDKEVENTRESPONSE']._serialized_start=3057
+  _globals['_REPORTSDKEVENTRESPONSE']._serialized_end=3193
+  _globals['_PAYMENTSERVICE']._serialized_start=3278
+  _globals['_PAYMENTSERVICE']._serialized_end=3708
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from antom_payments.v1 import order_pb2 as _order_pb2
 from antom_payments.v1 import payment_event_pb2 as _payment_event_pb2
 from antom_payments.v1 import payment_pb2 as _payment_pb2
+from antom_payments.v1 import sdk_event_pb2 as _sdk_event_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -93,6 +94,18 @@ class CreateSessionRequest(_message.Message):
     USER_REGION_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    PRODUCT_SCENE_FIELD_NUMBER: _builtins.int
+    PAYMENT_EXPIRY_TIME_FIELD_NUMBER: _builtins.int
+    CREDIT_PAY_PLAN_FIELD_NUMBER: _builtins.int
+    ENABLE_INSTALLMENT_COLLECTION_FIELD_NUMBER: _builtins.int
+    ALLOWED_PAYMENT_METHOD_REGIONS_FIELD_NUMBER: _builtins.int
+    AVAILABLE_PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
+    SAVED_PAYMENT_METHODS_FIELD_NUMBER: _builtins.int
+    ANTOM_METADATA_FIELD_NUMBER: _builtins.int
+    CUSTOMIZED_INFO_FIELD_NUMBER: _builtins.int
+    PAYMENT_QUOTE_FIELD_NUMBER: _builtins.int
+    PROCESSING_AMOUNT_FIELD_NUMBER: _builtins.int
+    MERCHANT_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     merchant_account: _builtins.str
     """Merchant of the payment, as configured. Empty means the only one configured."""
     payment_request_id: _builtins.str
@@ -108,9 +121,24 @@ class CreateSessionRequest(_message.Message):
     merchant_region: _builtins.str
     """The merchant's region, ISO 3166-1 alpha-2. Optional; for some acquiring products."""
     user_region: _builtins.str
-    """The buyer's region, ISO 3166-1 alpha-2. Optional; sorts payment methods."""
+    """The buyer's region, ISO 3166-1 alpha-2. Optional; Antom sorts payment methods by it."""
     locale: _builtins.str
-    """Language of Antom's pages, such as en_US. Optional; at most 8 characters."""
+    """Language of Antom's pages, such as en_US. Optional; at most 8 characters, or automatic: the
+    browser's, as when empty.
+    """
+    product_scene: _builtins.str
+    """Where the buyer pays. CHECKOUT_PAYMENT is Antom's hosted page: send the buyer to the session's
+    `normal_url`; `payment_method` may be left out, and whether a capture follows is then asked of
+    Antom. ELEMENT_PAYMENT is Antom's element in the merchant's page. Empty is the client SDK.
+    """
+    enable_installment_collection: _builtins.bool
+    """Let Antom ask the buyer for an instalment plan. Unset leaves it to Antom (no)."""
+    antom_metadata: _builtins.str
+    """The merchant's own data, which Antom keeps and returns: Antom's `metadata`. JSON text of at most
+    2048 characters; optional. `metadata` is what events carry.
+    """
+    merchant_account_id: _builtins.str
+    """Antom's id of the location, where one client id has several. Optional; at most 32 characters."""
     @_builtins.property
     def payment_amount(self) -> _payment_pb2.Money:
         """Amount to collect. Required; greater than zero. Fixed once the payment exists."""
@@ -121,7 +149,9 @@ class CreateSessionRequest(_message.Message):
 
     @_builtins.property
     def payment_method(self) -> _order_pb2.PaymentMethod:
-        """How the buyer pays. Required."""
+        """How the buyer pays. Required, but where Antom's hosted page lets the buyer choose: see
+        `product_scene`.
+        """
 
     @_builtins.property
     def payment_factor(self) -> _order_pb2.PaymentFactor:
@@ -147,6 +177,44 @@ class CreateSessionRequest(_message.Message):
         entries, keys of 1 to 64 and values of at most 512 characters. No personal data.
         """
 
+    @_builtins.property
+    def payment_expiry_time(self) -> _timestamp_pb2.Timestamp:
+        """When the payment itself expires. Optional; at most 48 hours ahead. Antom's default is 14 minutes
+        after the buyer submitted, 48 hours for bank transfers.
+        """
+
+    @_builtins.property
+    def credit_pay_plan(self) -> _order_pb2.CreditPayPlan:
+        """The instalment plan that the buyer chose. Optional."""
+
+    @_builtins.property
+    def allowed_payment_method_regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Regions whose payment methods are offered: ISO 3166-1 alpha-2, or GLOBAL. Optional; at most 100
+        (our limit).
+        """
+
+    @_builtins.property
+    def available_payment_method(self) -> _order_pb2.AvailablePaymentMethod:
+        """Which payment methods are offered, and in which order. Optional."""
+
+    @_builtins.property
+    def saved_payment_methods(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.PaymentMethod]:
+        """The buyer's stored methods, to be shown. Their tokens are secrets: stored encrypted, never in
+        events or logs. Optional; at most 100 (our limit).
+        """
+
+    @_builtins.property
+    def customized_info(self) -> _order_pb2.CustomizedInfo:
+        """The merchant's own fields on Antom's side. Optional."""
+
+    @_builtins.property
+    def payment_quote(self) -> _order_pb2.Quote:
+        """A rate of exchange that the merchant locked. Optional."""
+
+    @_builtins.property
+    def processing_amount(self) -> _payment_pb2.Money:
+        """The amount in the currency of processing, by `payment_quote`. Optional; greater than zero."""
+
     def __init__(
         self,
         *,
@@ -165,12 +233,26 @@ class CreateSessionRequest(_message.Message):
         user_region: _builtins.str = ...,
         locale: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        product_scene: _builtins.str = ...,
+        payment_expiry_time: _timestamp_pb2.Timestamp | None = ...,
+        credit_pay_plan: _order_pb2.CreditPayPlan | None = ...,
+        enable_installment_collection: _builtins.bool | None = ...,
+        allowed_payment_method_regions: _abc.Iterable[_builtins.str] | None = ...,
+        available_payment_method: _order_pb2.AvailablePaymentMethod | None = ...,
+        saved_payment_methods: _abc.Iterable[_order_pb2.PaymentMethod] | None = ...,
+        antom_metadata: _builtins.str = ...,
+        customized_info: _order_pb2.CustomizedInfo | None = ...,
+        payment_quote: _order_pb2.Quote | None = ...,
+        processing_amount: _payment_pb2.Money | None = ...,
+        merchant_account_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "order", b"order", "payment_amount", b"payment_amount", "payment_factor", b"payment_factor", "payment_method", b"payment_method", "payment_session_expiry_time", b"payment_session_expiry_time", "settlement_strategy", b"settlement_strategy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enable_installment_collection", b"_enable_installment_collection", "available_payment_method", b"available_payment_method", "credit_pay_plan", b"credit_pay_plan", "customized_info", b"customized_info", "enable_installment_collection", b"enable_installment_collection", "env", b"env", "order", b"order", "payment_amount", b"payment_amount", "payment_expiry_time", b"payment_expiry_time", "payment_factor", b"payment_factor", "payment_method", b"payment_method", "payment_quote", b"payment_quote", "payment_session_expiry_time", b"payment_session_expiry_time", "processing_amount", b"processing_amount", "settlement_strategy", b"settlement_strategy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "locale", b"locale", "merchant_account", b"merchant_account", "merchant_region", b"merchant_region", "metadata", b"metadata", "order", b"order", "payment_amount", b"payment_amount", "payment_factor", b"payment_factor", "payment_method", b"payment_method", "payment_notify_url", b"payment_notify_url", "payment_redirect_url", b"payment_redirect_url", "payment_request_id", b"payment_request_id", "payment_session_expiry_time", b"payment_session_expiry_time", "settlement_strategy", b"settlement_strategy", "user_region", b"user_region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enable_installment_collection", b"_enable_installment_collection", "allowed_payment_method_regions", b"allowed_payment_method_regions", "antom_metadata", b"antom_metadata", "available_payment_method", b"available_payment_method", "credit_pay_plan", b"credit_pay_plan", "customized_info", b"customized_info", "enable_installment_collection", b"enable_installment_collection", "env", b"env", "locale", b"locale", "merchant_account", b"merchant_account", "merchant_account_id", b"merchant_account_id", "merchant_region", b"merchant_region", "metadata", b"metadata", "order", b"order", "payment_amount", b"payment_amount", "payment_expiry_time", b"payment_expiry_time", "payment_factor", b"payment_factor", "payment_method", b"payment_method", "payment_notify_url", b"payment_notify_url", "payment_quote", b"payment_quote", "payment_redirect_url", b"payment_redirect_url", "payment_request_id", b"payment_request_id", "payment_session_expiry_time", b"payment_session_expiry_time", "processing_amount", b"processing_amount", "product_scene", b"product_scene", "saved_payment_methods", b"saved_payment_methods", "settlement_strategy", b"settlement_strategy", "user_region", b"user_region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__enable_installment_collection: _TypeAlias = _typing.Literal["enable_installment_collection"]  # noqa: Y015
+    _WhichOneofArgType__enable_installment_collection: _TypeAlias = _typing.Literal["_enable_installment_collection", b"_enable_installment_collection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enable_installment_collection) -> _WhichOneofReturnType__enable_installment_collection | None: ...
 
 Global___CreateSessionRequest: _TypeAlias = CreateSessionRequest  # noqa: Y015
 
@@ -219,14 +301,18 @@ class Session(_message.Message):
     PAYMENT_SESSION_EXPIRY_TIME_FIELD_NUMBER: _builtins.int
     NORMAL_URL_FIELD_NUMBER: _builtins.int
     payment_session_data: _builtins.str
-    """Opaque data, to be handed whole to Antom's client SDK. A secret of the buyer's session."""
+    """Opaque data, to be handed whole to Antom's client SDK: not parsed, trimmed or re-encoded. A
+    secret of the buyer's session. Empty only with a `normal_url`.
+    """
     payment_session_id: _builtins.str
     """Antom's id of the session. Opaque."""
     normal_url: _builtins.str
-    """Antom's hosted page, when the product has one."""
+    """Antom's hosted page, to send the buyer to; set when `product_scene` asked for it. Whoever has it
+    may pay: a secret of the buyer's session.
+    """
     @_builtins.property
     def payment_session_expiry_time(self) -> _timestamp_pb2.Timestamp:
-        """When the session ends."""
+        """When the session ends. Unset when Antom did not say; its default is one hour."""
 
     def __init__(
         self,
@@ -358,7 +444,9 @@ class StreamPaymentEventsRequest(_message.Message):
     after_cursor: _builtins.str
     """After this cursor, from any earlier response of this service."""
     final_states_only: _builtins.bool
-    """Only events after which the payment is SUCCEEDED, FAILED, CANCELLED or EXPIRED."""
+    """Only events after which the payment is SUCCEEDED, FAILED, CANCELLED or EXPIRED; no hints of
+    front ends.
+    """
     @_builtins.property
     def earliest(self) -> Global___StreamPaymentEventsRequest.Earliest:
         """With the oldest event kept."""
@@ -486,3 +574,71 @@ class StreamPaymentEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_marker) -> _WhichOneofReturnType_marker | None: ...
 
 Global___StreamPaymentEventsResponse: _TypeAlias = StreamPaymentEventsResponse  # noqa: Y015
+
+@_typing.final
+class ReportSdkEventRequest(_message.Message):
+    """Passes on an event of Antom's client SDK."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERCHANT_ACCOUNT_FIELD_NUMBER: _builtins.int
+    PAYMENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EVENT_CODE_FIELD_NUMBER: _builtins.int
+    PAYMENT_RESULT_CODE_FIELD_NUMBER: _builtins.int
+    merchant_account: _builtins.str
+    """Merchant of the payment. Empty means the only one configured."""
+    payment_request_id: _builtins.str
+    """The merchant's id of the payment. Required; 1 to 64 visible ASCII characters. Take it from your
+    own session with the buyer, never from the front end: a report is only as good as that.
+    """
+    event_code: _sdk_event_pb2.SdkEventCode.ValueType
+    """The event's code. Required; unspecified and unknown ones are refused."""
+    payment_result_code: _builtins.str
+    """`paymentResultCode` of the event, if it has one: at most 64 of A to Z, 0 to 9 and underscore."""
+    def __init__(
+        self,
+        *,
+        merchant_account: _builtins.str = ...,
+        payment_request_id: _builtins.str = ...,
+        event_code: _sdk_event_pb2.SdkEventCode.ValueType = ...,
+        payment_result_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_code", b"event_code", "merchant_account", b"merchant_account", "payment_request_id", b"payment_request_id", "payment_result_code", b"payment_result_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportSdkEventRequest: _TypeAlias = ReportSdkEventRequest  # noqa: Y015
+
+@_typing.final
+class ReportSdkEventResponse(_message.Message):
+    """Answers ReportSdkEvent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    next_step: _sdk_event_pb2.SdkNextStep.ValueType
+    """What the front end does next."""
+    cursor: _builtins.str
+    """Resume point directly after the payment's newest event: stream from here to wait for the result."""
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """The payment as stored; its state decides, not the report."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+        next_step: _sdk_event_pb2.SdkNextStep.ValueType = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "next_step", b"next_step", "payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportSdkEventResponse: _TypeAlias = ReportSdkEventResponse  # noqa: Y015

@@ -54,6 +54,11 @@ class PaymentServiceStub:
                 request_serializer=antom__payments_dot_v1_dot_payment__service__pb2.StreamPaymentEventsRequest.SerializeToString,
                 response_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.StreamPaymentEventsResponse.FromString,
                 _registered_method=True)
+        self.ReportSdkEvent = channel.unary_unary(
+                '/antom_payments.v1.PaymentService/ReportSdkEvent',
+                request_serializer=antom__payments_dot_v1_dot_payment__service__pb2.ReportSdkEventRequest.SerializeToString,
+                response_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.ReportSdkEventResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -106,6 +111,18 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportSdkEvent(self, request, context):
+        """Passes on what the front end heard from Antom's client SDK, and tells it what to do next.
+
+        A report is a hint from the buyer's device: it never changes a payment's state. It is told on
+        the stream as SDK_EVENT_REPORTED, and has Antom asked where that may bring news. Safe to repeat:
+        the same code of the same payment is one event, with what was reported first. Fails with
+        NOT_FOUND when there is no such payment that the caller may see.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +140,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.StreamPaymentEvents,
                     request_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.StreamPaymentEventsRequest.FromString,
                     response_serializer=antom__payments_dot_v1_dot_payment__service__pb2.StreamPaymentEventsResponse.SerializeToString,
+            ),
+            'ReportSdkEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportSdkEvent,
+                    request_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.ReportSdkEventRequest.FromString,
+                    response_serializer=antom__payments_dot_v1_dot_payment__service__pb2.ReportSdkEventResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -211,6 +233,33 @@ class PaymentService:
             '/antom_payments.v1.PaymentService/StreamPaymentEvents',
             antom__payments_dot_v1_dot_payment__service__pb2.StreamPaymentEventsRequest.SerializeToString,
             antom__payments_dot_v1_dot_payment__service__pb2.StreamPaymentEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportSdkEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antom_payments.v1.PaymentService/ReportSdkEvent',
+            antom__payments_dot_v1_dot_payment__service__pb2.ReportSdkEventRequest.SerializeToString,
+            antom__payments_dot_v1_dot_payment__service__pb2.ReportSdkEventResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,14 @@ class PaymentServiceStub:
     arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
     are ABORTED with RetryInfo after a last checkpoint; call again with the last cursor.
     """
+    ReportSdkEvent: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ReportSdkEventRequest, _payment_service_pb2.ReportSdkEventResponse]
+    """Passes on what the front end heard from Antom's client SDK, and tells it what to do next.
+
+    A report is a hint from the buyer's device: it never changes a payment's state. It is told on
+    the stream as SDK_EVENT_REPORTED, and has Antom asked where that may bring news. Safe to repeat:
+    the same code of the same payment is one event, with what was reported first. Fails with
+    NOT_FOUND when there is no such payment that the caller may see.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -108,6 +116,14 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Store the cursor only after the events before it were processed. Across reconnections events
     arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
     are ABORTED with RetryInfo after a last checkpoint; call again with the last cursor.
+    """
+    ReportSdkEvent: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ReportSdkEventRequest, _payment_service_pb2.ReportSdkEventResponse]  # type: ignore[assignment]
+    """Passes on what the front end heard from Antom's client SDK, and tells it what to do next.
+
+    A report is a hint from the buyer's device: it never changes a payment's state. It is told on
+    the stream as SDK_EVENT_REPORTED, and has Antom asked where that may bring news. Safe to repeat:
+    the same code of the same payment is one event, with what was reported first. Fails with
+    NOT_FOUND when there is no such payment that the caller may see.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -164,6 +180,20 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         Store the cursor only after the events before it were processed. Across reconnections events
         arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
         are ABORTED with RetryInfo after a last checkpoint; call again with the last cursor.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportSdkEvent(
+        self,
+        request: _payment_service_pb2.ReportSdkEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ReportSdkEventResponse, _abc.Awaitable[_payment_service_pb2.ReportSdkEventResponse]]:
+        """Passes on what the front end heard from Antom's client SDK, and tells it what to do next.
+
+        A report is a hint from the buyer's device: it never changes a payment's state. It is told on
+        the stream as SDK_EVENT_REPORTED, and has Antom asked where that may bring news. Safe to repeat:
+        the same code of the same payment is one event, with what was reported first. Fails with
+        NOT_FOUND when there is no such payment that the caller may see.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

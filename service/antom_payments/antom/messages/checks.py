@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from urllib.parse import urlsplit
 
@@ -67,6 +68,20 @@ class Checks:
         self.text(path, value, 64, required=required)
         if not _ID.fullmatch(value):
             self.fail(path, "must be visible ASCII characters without blanks")
+
+    def token(self, path: str, value: str, limit: int) -> None:
+        """Check a token of Antom's: never the card number that it stands for."""
+        self.text(path, value, limit)
+        if is_card_number(value) or holds_card_number(value):
+            self.fail(path, "must be a token, never a card number")
+
+    def json_text(self, path: str, value: str, limit: int) -> None:
+        """Check a text that is JSON; empty means not said."""
+        self.text(path, value, limit, prose=True)
+        try:
+            json.loads(value or "{}")
+        except (ValueError, RecursionError):
+            self.fail(path, "must be JSON text")
 
     def without_chinese(self, path: str, value: str) -> None:
         """Refuse Chinese characters where they break methods such as QRIS and Mastercard."""
