@@ -23,6 +23,9 @@ Work = Callable[[AsyncConnection], Awaitable[T]]
 Once = Callable[[float], Awaitable[T]]
 """One attempt, which must not begin after that time of the event loop."""
 
+WRITES = "SELECT 1 FROM log_identity WHERE false FOR UPDATE"
+"""Asks PostgreSQL whether it takes writes: fails where one would, without touching a row."""
+
 _ATTEMPTS = 5
 _LONGEST_TRANSACTION_SECONDS = 15.0
 """What PostgreSQL 17 allows a transaction itself; here also for older ones, and for a network that
@@ -83,10 +86,7 @@ class Database:
         A server that was demoted answers reads as before: it is no database to serve from, and its
         connections are dropped.
         """
-        # With FOR UPDATE it fails where a write would, without touching a row.
-        question = (
-            "SELECT 1" if self.is_sqlite else "SELECT 1 FROM log_identity WHERE false FOR UPDATE"
-        )
+        question = "SELECT 1" if self.is_sqlite else WRITES
         await self.read(lambda connection: connection.execute(text(question)), sheds=False)
 
     async def read(self, work: Work[T], *, sheds: bool = True) -> T:
