@@ -150,8 +150,8 @@ def replay(  # noqa: PLR0917 - typer's arguments are options by name
     if as_json:
         _print_json({"counts": counts, "notifications": [asdict(one) for one in done]})
     else:
-        columns = ("notification_id", "result", "reason", "payment_request_id", "event_id")
-        _print_columns(columns, done)
+        ids = ("payment_request_id", "event_id")
+        _print_columns(("notification_id", "result", "event_type", "reason", *ids), done)
         told = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
         print(f"replayed: {told or 'nothing was quarantined'}")
     if counts["HELD_BACK"]:
@@ -170,7 +170,7 @@ def discard(
     as_json: AsJson = False,
     actor: Actor = "",
 ) -> None:
-    """Set a quarantined notification aside for good. It stays stored, and is never deleted."""
+    """Set a quarantined notification aside for good. It stays stored as long as applied ones."""
 
     async def discarded() -> Any:
         async with _operations(actor) as operations:
