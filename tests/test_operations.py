@@ -16,6 +16,7 @@ import pytest
 from antom_payments.app import grpc_server
 from antom_payments.emulator import BuyerAction, Step
 from antom_payments.fact import OUTSIDE_WINDOW, FactKind, Notification
+from antom_payments.money import Money
 from antom_payments.operations import LONGEST_WHY
 from antom_payments.payment import PaymentState, Source
 from antom_payments.settings import PREFIX, Settings
@@ -107,7 +108,9 @@ async def test_a_quarantined_notification_from_its_list_to_its_event(
     assert (replayed.code, replayed.err) == (0, "")
     [_, event] = await whole_log(shop)
     assert event.payment.state is PaymentState.AUTHORIZED
-    assert replayed.out.splitlines()[1].split() == [one, "APPLIED", PAYMENT, event.event_id]
+    assert replayed.out.splitlines()[1].split() == [
+        *(one, "APPLIED", "PAYMENT_AUTHORIZED", PAYMENT, event.event_id)
+    ]
     assert replayed.out.endswith("replayed: 1 APPLIED\n")
     assert (await types("quarantine", "list")).out == "none\n"
     again = await types("quarantine", "replay", one)
@@ -145,6 +148,19 @@ async def test_everything_is_replayed_at_once_and_counted(shop: PaymentStore, ty
     assert left.reason == "not_json"
     none = await types("quarantine", "replay", "--all", "--reason", "another")
     assert (none.code, none.out.splitlines()[-1]) == (0, "replayed: nothing was quarantined")
+
+
+@ON_SQLITE
+async def test_a_replay_says_what_contradicts_as_the_sidecar_does(
+    shop: PaymentStore, types: Types, caplog: pytest.LogCaptureFixture
+) -> None:
+    await seed_payment(shop, datetime.now(UTC), amount=Money("SGD", 9900))
+    one = await set_aside(shop, came())
+    replayed = await types("quarantine", "replay", one)
+    assert replayed.code == 0
+    assert replayed.out.splitlines()[1].split()[:3] == [one, "APPLIED", "AMOUNT_MISMATCH"]
+    [line] = [record.msg for record in caplog.records if record.levelname == "ERROR"]
+    assert (line["event"], line["event_type"]) == ("contradiction", "AMOUNT_MISMATCH")
 
 
 @ON_SQLITE

@@ -49,6 +49,8 @@ class Replay:
     result: str
     """An outcome of the store, or why it was not replayed: `HELD_BACK`, `NOT_FOUND`, `ERASED`,
     `NOT_QUARANTINED`."""
+    event_type: str = ""
+    """Of the event that tells its fact: `APPLIED` alone does not say that an amount differs."""
     reason: str = ""
     event_id: str = ""
     payment_request_id: str = ""
@@ -125,25 +127,25 @@ class Operations:
         if not stored.is_quarantined:
             return Replay(notification_id, "NOT_QUARANTINED", event_id=stored.event_id)
         if notification is None:
-            return Replay(notification_id, "ERASED", stored.reason)
+            return Replay(notification_id, "ERASED", reason=stored.reason)
         fact, not_understood = understand(notification, self._window)
         if accept_late and not_understood == OUTSIDE_WINDOW:
             not_understood = ""
         member = Member(fact, notification, not_understood)
         replayed = await self._office.replay(member, actor=self._actor)
-        if replayed is not None and replayed.applied is not None:
-            alarm.sound(replayed.applied, Source.NOTIFICATION)
         if replayed is None or replayed.applied is None:
             # Somebody was faster, between our two looks.
             return Replay(notification_id, "NOT_QUARANTINED")
         applied = replayed.applied
+        alarm.sound(applied, Source.NOTIFICATION)
         is_held = applied.outcome is AppliedOutcome.QUARANTINED and not_understood == OUTSIDE_WINDOW
         return Replay(
             notification_id,
             "HELD_BACK" if is_held else applied.outcome.value,
-            replayed.stored.reason,
-            applied.event.event_id if applied.event else "",
-            applied.payment.payment_request_id if applied.payment else "",
+            event_type=applied.event.type.value if applied.event else "",
+            reason=replayed.stored.reason,
+            event_id=applied.event.event_id if applied.event else "",
+            payment_request_id=applied.payment.payment_request_id if applied.payment else "",
         )
 
     async def replay_all(self, reason: str, *, accept_late: bool = False) -> AsyncIterator[Replay]:

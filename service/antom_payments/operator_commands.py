@@ -150,8 +150,8 @@ def replay(  # noqa: PLR0917 - typer's arguments are options by name
     if as_json:
         _print_json({"counts": counts, "notifications": [asdict(one) for one in done]})
     else:
-        columns = ("notification_id", "result", "reason", "payment_request_id", "event_id")
-        _print_columns(columns, done)
+        ids = ("payment_request_id", "event_id")
+        _print_columns(("notification_id", "result", "event_type", "reason", *ids), done)
         told = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
         print(f"replayed: {told or 'nothing was quarantined'}")
     if counts["HELD_BACK"]:

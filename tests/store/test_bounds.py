@@ -49,6 +49,7 @@ async def test_beyond_a_number_one_more_is_turned_away_before_anything_is_done(
     with pytest.raises(StoreOverloaded):
         await store.payment("default", payment_request_id="order-1")
     await store.log.bounds()  # the event stream goes on
+    await store.log.oldest()
     await store.ping()
     storm.go_on.set()
     await asyncio.gather(*writing, return_exceptions=True)

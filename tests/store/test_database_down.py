@@ -17,6 +17,7 @@ from antom_payments.store import (
     DataCipher,
     PaymentStore,
     PoolOptions,
+    hints,
     migrate,
     open_store,
 )
@@ -270,6 +271,25 @@ async def test_readiness_notices_a_demotion_before_any_write_does(
     finally:
         await cluster.execute(*WRITABLE, RELOAD)
     assert await until_it_works(demotable.ping) < SECONDS
+
+
+async def test_a_listener_leaves_a_server_that_was_demoted(
+    cluster: PostgresCluster,
+    cipher: DataCipher,
+    clock: FrozenClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be told of nothing there, however long it listens."""
+    monkeypatch.setattr(hints, "_HEARTBEAT_SECONDS", 0.05)
+    await migrate(cluster.url)
+    async with open_store(cluster.url, cipher=cipher, now=clock.now, listens=True) as store:
+        await asyncio.wait_for(store.log.wait(600), SECONDS)  # it has begun
+        leaving = asyncio.create_task(store.log.wait(600))
+        await cluster.execute(READ_ONLY, RELOAD)
+        try:
+            await asyncio.wait_for(leaving, SECONDS)
+        finally:
+            await cluster.execute(*WRITABLE, RELOAD)
 
 
 async def until_it_fails(work: Callable[[], Awaitable[object]]) -> None:

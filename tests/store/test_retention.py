@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event
 
 from antom_payments.fact import Outcome
 from antom_payments.store import (
@@ -20,6 +21,7 @@ from antom_payments.store import (
 )
 from antom_payments.store.retention import Retention
 from clock import FrozenClock
+from databases import SQLITE
 from facts import NOW, a_capture, a_notification, a_payment_fact
 from stored import (
     SESSION,
@@ -36,6 +38,7 @@ from stored import (
 )
 
 DAYS = 86_400
+ON_SQLITE = pytest.mark.parametrize("database_url", [SQLITE], indirect=True)
 
 
 @pytest.fixture
@@ -50,6 +53,10 @@ async def other(
 def small(store: PaymentStore, clock: FrozenClock, batch_rows: int = 7) -> Retention:
     """The same retention in batches of a few rows."""
     return Retention(store._database, Windows(), now=clock.now, batch_rows=batch_rows)
+
+
+async def pruned_by(retention: Retention) -> int:
+    return sum([count async for _, count in retention.prune()])
 
 
 # Events
@@ -115,10 +122,8 @@ async def test_replicas_that_prune_at_once_do_the_work_once(
     await aged(store, 31, through=33)
     clock.advance(91 * DAYS)
 
-    async def prune(one: PaymentStore) -> int:
-        return sum([count async for _, count in small(one, clock, batch_rows=3).prune()])
-
-    removed = await asyncio.gather(*(prune(one) for one in (store, other) * 2))
+    retentions = [small(one, clock, batch_rows=3) for one in (store, other) * 2]
+    removed = await asyncio.gather(*map(pruned_by, retentions))
     if store._database.is_sqlite:
         # Its append times are by the clock that was moved: all but the newest are over.
         assert sum(removed) == 39 + 40
@@ -128,6 +133,30 @@ async def test_replicas_that_prune_at_once_do_the_work_once(
     assert [event.sequence for event in (await store.log.page(oldest - 1)).events] == list(
         range(oldest, head + 1)
     )
+
+
+@ON_SQLITE
+async def test_a_pruning_gives_way_to_another_process_after_each_batch(
+    store: PaymentStore, other: PaymentStore, clock: FrozenClock
+) -> None:
+    await numbered(store, 30)
+    await aged(store, 31, through=29)
+    deleting = asyncio.Event()
+
+    def notice(_: object, cursor: object, statement: str, *rest: object) -> None:  # noqa: ARG001
+        if statement.startswith("DELETE FROM events"):
+            deleting.set()
+
+    event.listen(store._database.engine.sync_engine, "before_cursor_execute", notice)
+    pruning = asyncio.create_task(pruned_by(small(store, clock, batch_rows=1)))
+    pruning.add_done_callback(lambda _: deleting.set())
+    written = 0
+    while not pruning.done():
+        await deleting.wait()  # the lock is taken now
+        await begun(other, payment_request_id=f"news-{written}")
+        written += 1
+        deleting.clear()
+    assert written > 15, "of 29 batches; without a pause it is two to five"
 
 
 async def test_a_pruner_that_is_left_in_the_middle_leaves_whole_batches(

@@ -110,7 +110,8 @@ class KeyRotation:
                 await connection.execute(_update(encrypted), renewed)
             return rows, found
 
-        return await (self._database.write(work) if renew else self._database.read(work))
+        database = self._database
+        return await (database.write_in_turn(work) if renew else database.read(work))
 
     def _renewed(
         self, encrypted: _Encrypted, rows: Sequence[RowMapping]

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from antom_payments import telemetry
 from antom_payments.errors import StoreUnavailable
-from antom_payments.store.database import Database
+from antom_payments.store.database import WRITES, Database
 from antom_payments.store.outages import in_our_words
 
 _CHANNEL = "antom_payments_log"
@@ -107,6 +107,7 @@ class Hints:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_HEARTBEAT_SECONDS):
                             await lost.wait()
-                    await driver.execute("SELECT 1")
+                    # A server that was demoted answers, too, and hears of nothing any more.
+                    await driver.execute(WRITES)
         finally:
             await engine.dispose()

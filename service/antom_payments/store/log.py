@@ -94,7 +94,7 @@ class EventLog:
     async def oldest(self) -> PaymentEvent | None:
         """The first event kept; None when the log is empty."""
         statement = select(events).order_by(events.c.sequence).limit(1)
-        result = await self._database.read(lambda connection: connection.execute(statement))
+        result = await self._read(statement)
         row = result.mappings().one_or_none()
         return None if row is None else event_from_row(row)
 

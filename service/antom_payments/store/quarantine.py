@@ -1,7 +1,7 @@
 """Quarantine: verified notifications that were not understood, or not to be applied.
 
-An operator replays it, once it is understood, or discards it; what came from
-outside the window ends by itself when an inquiry tells the same (`notifications.py`).
+None is deleted while it waits. An operator replays it, once it is understood, or discards it; what
+came from outside the window ends by itself when an inquiry tells the same (`notifications.py`).
 """
 
 from __future__ import annotations

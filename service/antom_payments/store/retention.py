@@ -37,7 +37,7 @@ from antom_payments.store.notifications import DISCARDED
 from antom_payments.store.tables import events, facts, notifications, private_data
 
 _BATCH_ROWS = 500
-"""Rows of one transaction: some ten milliseconds, in which SQLite lets nobody else write."""
+"""Rows of one transaction: some tens of milliseconds, in which SQLite lets nobody else write."""
 
 
 class Kind(StrEnum):
@@ -93,7 +93,7 @@ class Retention:
             Kind.PRIVATE_DATA: self._erase_private_data,
         }
         for kind, step in steps.items():
-            while removed := await self._database.write(step):
+            while removed := await self._database.write_in_turn(step):
                 yield kind, removed
 
     async def due(self) -> dict[Kind, int]:
