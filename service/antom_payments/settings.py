@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of log lines."""
     log_format: Literal["json", "console"] = "json"
-    """JSON lines, or text for people."""
+    """`json`: JSON lines; `console`: text for people."""
 
     @field_validator("database_url")
     @classmethod

@@ -134,8 +134,9 @@ def _say_what_is_left(left: Rotated) -> None:
         )
     if not left.old and not left.unreadable:
         _say(
-            f"All {left.seen} rows need the newest key only. Once every process was restarted with"
-            " it, remove the older lines from the key file."
+            f"All {left.seen} rows need the newest key only. If a process has run with the old file"
+            " since, restart it and run this again; remove the older lines only when it then"
+            " re-encrypts nothing."
         )
 
 
