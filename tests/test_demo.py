@@ -17,7 +17,8 @@ from processes import left_in, processes_about, run
 
 EVENT = re.compile(
     r"\d\d:\d\d:\d\d\.\d{3}  (?P<type>\w+) +(?P<before>\w+) → (?P<after>\w+)  "
-    r"(?P<payment>\S+) \(SGD 4200 minor units\)  source=(?P<source>\w+)(?:  cursor=(?P<cursor>\S+))?"
+    r"(?P<payment>\S+) \(SGD 4200 minor units\)  source=(?P<source>\w+)"
+    r"(?:  cursor=(?P<cursor>\S+))?"
 )
 
 
