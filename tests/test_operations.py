@@ -304,6 +304,38 @@ def test_wrong_usage_of_an_operators_command_is_explained(
     assert told in ended.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("quarantine", "list"),
+        ("orphans", "list"),
+        ("audit", "list"),
+        ("erase", "pay-1"),
+        ("inquire", "pay-1"),
+        ("reinquire", "--since", "1h"),
+        ("prune", "--dry-run"),
+        ("rotate-data-key", "--check"),
+    ],
+)
+@ON_SQLITE
+async def test_a_database_that_is_not_there_is_neither_made_nor_taken_for_an_empty_one(
+    types: Types, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "wrong.db"
+    monkeypatch.setenv(PREFIX + "DATABASE_URL", f"sqlite:///{file}")
+    missing = await types(*command)
+    assert (missing.code, missing.out) == (2, "")
+    assert missing.err == (
+        f"error: {PREFIX}DATABASE_URL: expected an existing database, there is no file {file}\n"
+    )
+    assert not file.exists()
+    file.touch()
+    empty = await types(*command)
+    assert (empty.code, empty.out) == (1, "")
+    assert empty.err.startswith("error: the database schema is empty, ")
+    assert empty.err.endswith("run `antom-payments migrate`\n")
+
+
 @ON_SQLITE
 async def test_a_terminal_does_not_obey_what_antom_names_its_things(
     shop: PaymentStore, types: Types

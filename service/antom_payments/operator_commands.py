@@ -310,7 +310,7 @@ async def _operations(actor: str, *, asks_antom: bool = False) -> AsyncIterator[
     actor = _checked("--actor", actor or _system_user(), _LONGEST_ACTOR)
     settings = _settings()
     async with contextlib.AsyncExitStack() as parts:
-        store = await parts.enter_async_context(payment_store(settings, _now))
+        store = await parts.enter_async_context(payment_store(settings, _now, creates=False))
         service = None
         if asks_antom:
             merchant = await parts.enter_async_context(app.merchant_of(settings, _now))

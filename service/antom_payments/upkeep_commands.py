@@ -85,7 +85,7 @@ async def _prune(*, dry_run: bool) -> None:
     from antom_payments.store import Kind
 
     now = storage.wall_clock
-    async with storage.payment_store(settings.load(), now) as store:
+    async with storage.payment_store(settings.load(), now, creates=False) as store:
         if dry_run:
             counts, oldest = await store.retention.due(), await store.retention.oldest()
         else:
@@ -103,7 +103,8 @@ async def _prune(*, dry_run: bool) -> None:
 async def _rotate(*, check: bool) -> int:
     from antom_payments import settings, storage
 
-    async with storage.payment_store(settings.load(), storage.wall_clock) as store:
+    now = storage.wall_clock
+    async with storage.payment_store(settings.load(), now, creates=False) as store:
         if not check:
             await _re_encrypt(store)
         left = await store.key_rotation.count()
