@@ -221,6 +221,9 @@ async def test_what_is_not_there_is_told_with_exit_code_1(shop: PaymentStore, ty
     assert (erased.code, erased.err) == (1, "error: there is no such payment\n")
     inquired = await types("inquire", "nothing")
     assert (inquired.code, inquired.err) == (1, "error: there is no such payment\n")
+    unknown = await types("inquire", "--payment-id", "antom-1")
+    assert unknown.code == 1
+    assert unknown.err.startswith("error: no payment is known by the payment_id antom-1; ")
     stranger = await types("inquire", PAYMENT, "--merchant-account", "music")
     assert (stranger.code, stranger.err) == (1, "error: there is no merchant account 'music'\n")
     assert await shop.back_office.audit(None, 10) == []
@@ -278,6 +281,8 @@ async def test_inquiries_are_scheduled_for_what_changed_since(
     ("arguments", "told"),
     [
         (("reinquire",), "--since"),
+        (("inquire",), "expected the payment_request_id or --payment-id"),
+        (("inquire", "pay-1", "--payment-id", "1"), "and not both"),
         (("reinquire", "--since", "2026-03-02"), "expected 2026-03-02T09:30:00Z"),
         (("reinquire", "--since", "yesterday"), "expected 2026-03-02T09:30:00Z"),
         (("reinquire", "--since", "2999-01-01T00:00:00Z"), "lies in the future"),
@@ -400,7 +405,8 @@ async def test_processes_of_their_own_ask_antom_and_look_after_the_quarantine(
         told = json.loads(inquired.out)
         assert told["before"]["state"] == "AWAITING_BUYER"
         assert told["after"]["state"] == "SUCCEEDED"
-        again = await run("inquire", "pay-1", settings=known)
+        by_antoms_id = ("inquire", "--payment-id", told["after"]["payment_id"])
+        again = await run(*by_antoms_id, settings=known)
         assert again.out.splitlines()[-1] == "nothing new"
     assert (listed.code, json.loads(listed.out), listed.err) == (0, [], "")
     assert (missing.code, usage.code) == (1, 2)
