@@ -316,13 +316,15 @@ def reinquire(
 @contextlib.asynccontextmanager
 async def _operations(actor: str, *, asks_antom: bool = False) -> AsyncIterator[Operations]:
     """The operations on the configured database; with Antom behind them when it is asked."""
-    from antom_payments import app
+    from antom_payments import app, telemetry
     from antom_payments.operations import Operations
     from antom_payments.service import PaymentService
     from antom_payments.storage import payment_store
 
     actor = _checked("--actor", actor or _system_user(), _LONGEST_ACTOR)
     settings = _settings()
+    # Whoever typed it reads what goes wrong; telemetry is of the processes that serve.
+    telemetry.configure_logs("WARNING", "console")
     async with contextlib.AsyncExitStack() as parts:
         store = await parts.enter_async_context(payment_store(settings, _now, creates=False))
         service = None
