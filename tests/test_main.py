@@ -311,6 +311,7 @@ def test_a_data_key_is_rotated_and_what_is_over_is_pruned_by_commands(
         monkeypatch.setenv(variable(name), str(value))
     file = tmp_path / "data_key_file"
     empty = "Removed 0 events.\nRemoved 0 raw notifications.\nRemoved 0 payments' private data.\n"
+    assert typed("migrate").code == 0
     assert typed("prune").out == f"{empty}The log is empty.\n"
     asyncio.run(_keep_a_session(tmp_path))
 
