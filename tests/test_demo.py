@@ -17,7 +17,8 @@ from processes import left_in, processes_about, run
 
 EVENT = re.compile(
     r"\d\d:\d\d:\d\d\.\d{3}  (?P<type>\w+) +(?P<before>\w+) → (?P<after>\w+)  "
-    r"(?P<payment>\S+) \(SGD 4200 minor units\)  source=(?P<source>\w+)  cursor=(?P<cursor>\S+)"
+    r"(?P<payment>\S+) \(SGD 4200 minor units\)  source=(?P<source>\w+)"
+    r"(?:  cursor=(?P<cursor>\S+))?"
 )
 
 
@@ -41,7 +42,8 @@ async def test_the_demo_takes_a_payment_shows_events_and_traces_and_leaves_nothi
         ("CAPTURE_SUCCEEDED", "SUCCEEDED", "notification"),
     ]
     assert {event["payment"] for event in events} == {demo.PAYMENT_REQUEST_ID}
-    assert len({event["cursor"] for event in events}) == 3
+    # Those before it may be in its batch.
+    assert events[-1]["cursor"]
     assert "captured SGD 4200 of 4200 minor units" in shown.out
 
     session, *notifications = re.findall(r"^  trace (\w{8})(.*)$", shown.out, re.MULTILINE)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import pwd
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from antom_payments.app import grpc_server
-from antom_payments.emulator import BuyerAction, Step
+from antom_payments.emulator import AnswerFault, BuyerAction, FaultPlan, Step
+from antom_payments.emulator.faults import AnswerFaultKind
 from antom_payments.fact import OUTSIDE_WINDOW, FactKind, Notification
 from antom_payments.money import Money
 from antom_payments.operations import LONGEST_WHY
@@ -53,8 +55,10 @@ async def shop(chosen: Settings) -> AsyncIterator[PaymentStore]:
 @pytest.fixture
 def types(
     chosen: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Types:
-    """Types a command with the settings of `shop`."""
+) -> Iterator[Types]:
+    """Types a command with the settings of `shop`; the logs that it sets up end with it."""
+    root, ours = logging.getLogger(), logging.getLogger("antom_payments")
+    kept = root.handlers[:], root.level, ours.level
     for name, value in environment(as_environment(chosen)).items():
         if name.startswith(PREFIX):
             monkeypatch.setenv(name, value)
@@ -63,7 +67,10 @@ def types(
     async def type_(*arguments: str) -> Ended:
         return await asyncio.to_thread(typed, *arguments)
 
-    return type_
+    yield type_
+    root.handlers[:] = kept[0]
+    root.setLevel(kept[1])
+    ours.setLevel(kept[2])
 
 
 def came(body: bytes = BODY, *, ago: timedelta = timedelta(0)) -> Notification:
@@ -152,15 +159,16 @@ async def test_everything_is_replayed_at_once_and_counted(shop: PaymentStore, ty
 
 @ON_SQLITE
 async def test_a_replay_says_what_contradicts_as_the_sidecar_does(
-    shop: PaymentStore, types: Types, caplog: pytest.LogCaptureFixture
+    shop: PaymentStore, types: Types
 ) -> None:
     await seed_payment(shop, datetime.now(UTC), amount=Money("SGD", 9900))
     one = await set_aside(shop, came())
     replayed = await types("quarantine", "replay", one)
     assert replayed.code == 0
     assert replayed.out.splitlines()[1].split()[:3] == [one, "APPLIED", "AMOUNT_MISMATCH"]
-    [line] = [record.msg for record in caplog.records if record.levelname == "ERROR"]
-    assert (line["event"], line["event_type"]) == ("contradiction", "AMOUNT_MISMATCH")
+    [line] = [line for line in replayed.err.splitlines() if "[error" in line]
+    assert "contradiction" in line
+    assert "event_type=AMOUNT_MISMATCH" in line
 
 
 @ON_SQLITE
@@ -237,6 +245,9 @@ async def test_what_is_not_there_is_told_with_exit_code_1(shop: PaymentStore, ty
     assert (erased.code, erased.err) == (1, "error: there is no such payment\n")
     inquired = await types("inquire", "nothing")
     assert (inquired.code, inquired.err) == (1, "error: there is no such payment\n")
+    unknown = await types("inquire", "--payment-id", "antom-1")
+    assert unknown.code == 1
+    assert unknown.err.startswith("error: no payment is known by the payment_id antom-1; ")
     stranger = await types("inquire", PAYMENT, "--merchant-account", "music")
     assert (stranger.code, stranger.err) == (1, "error: there is no merchant account 'music'\n")
     assert await shop.back_office.audit(None, 10) == []
@@ -294,6 +305,8 @@ async def test_inquiries_are_scheduled_for_what_changed_since(
     ("arguments", "told"),
     [
         (("reinquire",), "--since"),
+        (("inquire",), "expected the payment_request_id or --payment-id"),
+        (("inquire", "pay-1", "--payment-id", "1"), "and not both"),
         (("reinquire", "--since", "2026-03-02"), "expected 2026-03-02T09:30:00Z"),
         (("reinquire", "--since", "yesterday"), "expected 2026-03-02T09:30:00Z"),
         (("reinquire", "--since", "2999-01-01T00:00:00Z"), "lies in the future"),
@@ -318,6 +331,38 @@ def test_wrong_usage_of_an_operators_command_is_explained(
     ended = typing(monkeypatch, capsys)(*arguments)
     assert ended.code == 2
     assert told in ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("quarantine", "list"),
+        ("orphans", "list"),
+        ("audit", "list"),
+        ("erase", "pay-1"),
+        ("inquire", "pay-1"),
+        ("reinquire", "--since", "1h"),
+        ("prune", "--dry-run"),
+        ("rotate-data-key", "--check"),
+    ],
+)
+@ON_SQLITE
+async def test_a_database_that_is_not_there_is_neither_made_nor_taken_for_an_empty_one(
+    types: Types, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "wrong.db"
+    monkeypatch.setenv(PREFIX + "DATABASE_URL", f"sqlite:///{file}")
+    missing = await types(*command)
+    assert (missing.code, missing.out) == (2, "")
+    assert missing.err == (
+        f"error: {PREFIX}DATABASE_URL: expected an existing database, there is no file {file}\n"
+    )
+    assert not file.exists()
+    file.touch()
+    empty = await types(*command)
+    assert (empty.code, empty.out) == (1, "")
+    assert empty.err.startswith("error: the database schema is empty, ")
+    assert empty.err.endswith("run `antom-payments migrate`\n")
 
 
 @ON_SQLITE
@@ -351,7 +396,8 @@ async def test_an_inquiry_that_finds_nobody_is_in_the_audit_all_the_same(
 ) -> None:
     await seed_payment(shop, datetime.now(UTC))
     ended = await types("inquire", PAYMENT)
-    assert (ended.code, ended.err) == (1, "error: Antom cannot be reached\n")
+    assert ended.code == 1
+    assert ended.err.endswith("error: Antom cannot be reached\n")
     [record] = await shop.back_office.audit(None, 10)
     assert (record.action, record.subject_id) == ("inquire", PAYMENT)
     assert record.detail == {"state": "AWAITING_BUYER", "version": 1}
@@ -384,12 +430,20 @@ async def test_processes_of_their_own_ask_antom_and_look_after_the_quarantine(
         told = json.loads(inquired.out)
         assert told["before"]["state"] == "AWAITING_BUYER"
         assert told["after"]["state"] == "SUCCEEDED"
-        again = await run("inquire", "pay-1", settings=known)
+        by_antoms_id = ("inquire", "--payment-id", told["after"]["payment_id"])
+        again = await run(*by_antoms_id, settings=known)
         assert again.out.splitlines()[-1] == "nothing new"
+        lost = AnswerFault(fault=AnswerFaultKind.HTTP_500)
+        antom.add_faults(FaultPlan(answers=(lost,)))
+        silent = await run("inquire", "pay-1", settings=known | {"antom_budget_seconds": "1"})
+        assert silent.code == 1
+        assert silent.err.splitlines()[-1] == "error: Antom did not answer: try again"
+        assert "antom_call_failed" in silent.err
+        assert "{'" not in silent.err
     assert (listed.code, json.loads(listed.out), listed.err) == (0, [], "")
     assert (missing.code, usage.code) == (1, 2)
     assert missing.err == "error: there is no notification nothing\n"
     async with payment_store(chosen, wall_clock) as store:
         records = await store.back_office.audit(None, 10)
-    assert sorted(record.action for record in records) == ["inquire", "inquire", "quarantine list"]
+    assert sorted(record.action for record in records) == ["inquire"] * 3 + ["quarantine list"]
     assert "ada" in {record.actor for record in records}

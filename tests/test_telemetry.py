@@ -141,7 +141,7 @@ Logged = Callable[[], list[dict[str, Any]]]
 
 def written(log_format: str) -> io.StringIO:
     """What our handler writes from now on, as a process is configured."""
-    telemetry._configure_logs("DEBUG", log_format)
+    telemetry.configure_logs("DEBUG", log_format)
     stream = io.StringIO()
     [handler] = logging.getLogger().handlers
     assert isinstance(handler, logging.StreamHandler)

@@ -311,7 +311,12 @@ def watch(  # noqa: PLR0917 - typer's arguments are options by name
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     address: Address = _SERVER,
 ) -> None:
-    """Follow payment events as they are committed; resumes by itself. Ctrl-C ends it."""
+    """Follow payment events as they are committed; resumes by itself. Ctrl-C ends it.
+
+    The cursor stands with the last event of its batch only: it resumes after the whole batch.
+    """
+    if after and earliest:
+        raise typer.BadParameter("expected --after or --earliest, not both")
     from antom_payments.client import terminal
 
     wish = terminal.WatchWish(

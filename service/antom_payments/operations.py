@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from antom_payments import alarm
-from antom_payments.errors import PaymentNotFound
+from antom_payments.errors import OutcomeUnknown, PaymentNotFound
 from antom_payments.fact import OUTSIDE_WINDOW
 from antom_payments.notifications import Window, understand
 from antom_payments.payment import Payment, Source
@@ -189,23 +189,33 @@ class Operations:
             raise PaymentNotFound
         return erased
 
-    async def inquire(
-        self, merchant_account: str, payment_request_id: str, *, budget_seconds: float
-    ) -> tuple[Payment, Payment]:
+    async def inquire(self, key: PaymentKey, *, budget_seconds: float) -> tuple[Payment, Payment]:
         """Ask Antom about a payment now, as a fresh read does; the payment before and after.
 
-        Recorded before Antom is asked. Raises what a fresh read raises.
+        Recorded before Antom is asked. Raises what a fresh read raises, and OperationRefused when
+        no payment is known by the `payment_id` of ``key``, or Antom did not answer.
         """
         assert self._service is not None  # noqa: S101 - composed with one for this
-        key = PaymentKey(merchant_account, payment_request_id)
-        before = await self._service.get_payment(
-            EVERYONE, key, fresh=False, budget_seconds=budget_seconds
-        )
+        try:
+            before = await self._service.get_payment(
+                EVERYONE, key, fresh=False, budget_seconds=budget_seconds
+            )
+        except PaymentNotFound:
+            if not key.payment_id:
+                raise
+            raise OperationRefused(
+                f"no payment is known by the payment_id {key.payment_id}; a notification's body may"
+                " tell its payment_request_id: `antom-payments quarantine show ID --body`"
+            ) from None
         detail = {"state": before.state.value, "version": before.version}
         await self._office.record(self._actor, "inquire", before, detail)
-        after = await self._service.get_payment(
-            EVERYONE, key, fresh=True, budget_seconds=budget_seconds
-        )
+        try:
+            after = await self._service.get_payment(
+                EVERYONE, key, fresh=True, budget_seconds=budget_seconds
+            )
+        except OutcomeUnknown as error:
+            # A question changes nothing: there is no outcome to be unsure of.
+            raise OperationRefused("Antom did not answer: try again") from error
         return before, after
 
     async def reinquire(

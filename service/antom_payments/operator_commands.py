@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import pwd
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from antom_payments.columns import print_columns, print_fields, print_json, print_list
 
 if TYPE_CHECKING:
     from antom_payments.operations import Operations, Replay
@@ -85,7 +86,7 @@ def list_quarantined(
 
     found = asyncio.run(listed())
     columns = ("notification_id", "received_time", "reason", "copies", "payment_id")
-    _print_list(found, ("merchant_account", *columns), as_json=as_json, limit=limit)
+    print_list(found, ("merchant_account", *columns), as_json=as_json, limit=limit)
 
 
 @quarantine.command("show")
@@ -110,7 +111,7 @@ def show(
         sys.stdout.buffer.write(raw)
         sys.stdout.flush()
     else:
-        _print_fields(asdict(stored), as_json=as_json)
+        print_fields(asdict(stored), as_json=as_json)
 
 
 @quarantine.command("replay")
@@ -148,10 +149,10 @@ def replay(  # noqa: PLR0917 - typer's arguments are options by name
     done = asyncio.run(replayed())
     counts = Counter(one.result for one in done)
     if as_json:
-        _print_json({"counts": counts, "notifications": [asdict(one) for one in done]})
+        print_json({"counts": counts, "notifications": [asdict(one) for one in done]})
     else:
         ids = ("payment_request_id", "event_id")
-        _print_columns(("notification_id", "result", "event_type", "reason", *ids), done)
+        print_columns(("notification_id", "result", "event_type", "reason", *ids), done)
         told = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
         print(f"replayed: {told or 'nothing was quarantined'}")
     if counts["HELD_BACK"]:
@@ -178,7 +179,7 @@ def discard(
 
     stored = asyncio.run(discarded())
     if as_json:
-        _print_json(asdict(stored))
+        print_json(asdict(stored))
     else:
         print(f"discarded {notification_id}")
 
@@ -204,7 +205,7 @@ def list_orphans(
     found = asyncio.run(listed())
     ids = ("merchant_account", "kind", "fact_id", "payment_id", "payment_request_id")
     columns = (*ids, "outcome", "told_time", "state", "event_id")
-    _print_list(found, columns, as_json=as_json, limit=limit)
+    print_list(found, columns, as_json=as_json, limit=limit)
 
 
 @audit.command("list")
@@ -223,7 +224,7 @@ def list_audit(
 
     found = asyncio.run(listed())
     columns = ("record_time", "actor", "action", "merchant_account", "subject_id", "detail")
-    _print_list(found, columns, as_json=as_json, limit=limit)
+    print_list(found, columns, as_json=as_json, limit=limit)
 
 
 def erase(
@@ -241,35 +242,48 @@ def erase(
 
     done = asyncio.run(erased())
     if as_json:
-        _print_json(asdict(done))
+        print_json(asdict(done))
     else:
         print(f"erased: {done.sessions} session, {done.notifications} notification bodies")
 
 
 def inquire(
-    payment_request_id: PaymentRequestId,
+    payment_request_id: Annotated[
+        str, typer.Argument(help="Your id of the payment; or --payment-id.")
+    ] = "",
+    payment_id: Annotated[
+        str, typer.Option(help="Antom's id of the payment instead, as `quarantine` shows it.")
+    ] = "",
     merchant_account: MerchantAccount = "",
     as_json: AsJson = False,
     actor: Actor = "",
 ) -> None:
-    """Ask Antom about a payment now; shows it before and after."""
+    """Ask Antom about a payment now; shows it before and after.
+
+    By --payment-id it is found once Antom's id of it is known here; exit code 1 if it is not.
+    """
+    if bool(payment_request_id) == bool(payment_id):
+        raise typer.BadParameter("expected the payment_request_id or --payment-id, and not both")
 
     async def inquired() -> tuple[Any, Any]:
         async with _operations(actor, asks_antom=True) as operations:
+            from antom_payments.service import PaymentKey
+
             settings = _settings()
             return await operations.inquire(
-                merchant_account or settings.merchant_account,
-                payment_request_id,
+                PaymentKey(
+                    merchant_account or settings.merchant_account, payment_request_id, payment_id
+                ),
                 # The call and its storing; the service bounds the call itself.
                 budget_seconds=settings.antom_budget_seconds + 10,
             )
 
     before, after = asyncio.run(inquired())
     if as_json:
-        _print_json({"before": asdict(before), "after": asdict(after)})
+        print_json({"before": asdict(before), "after": asdict(after)})
         return
     columns = ("state", "version", "payment_id", "captured_minor_units", "result_code")
-    _print_columns(
+    print_columns(
         ("", *columns), [{"": "before", **asdict(before)}, {"": "after", **asdict(after)}]
     )
     print("nothing new" if before.version == after.version else "Antom told news")
@@ -294,7 +308,7 @@ def reinquire(
 
     count = asyncio.run(scheduled())
     if as_json:
-        _print_json({"scheduled": count, "since": since})
+        print_json({"scheduled": count, "since": since})
     else:
         print(f"scheduled {count} inquiries")
 
@@ -302,15 +316,17 @@ def reinquire(
 @contextlib.asynccontextmanager
 async def _operations(actor: str, *, asks_antom: bool = False) -> AsyncIterator[Operations]:
     """The operations on the configured database; with Antom behind them when it is asked."""
-    from antom_payments import app
+    from antom_payments import app, telemetry
     from antom_payments.operations import Operations
     from antom_payments.service import PaymentService
     from antom_payments.storage import payment_store
 
     actor = _checked("--actor", actor or _system_user(), _LONGEST_ACTOR)
     settings = _settings()
+    # Whoever typed it reads what goes wrong; telemetry is of the processes that serve.
+    telemetry.configure_logs("WARNING", "console")
     async with contextlib.AsyncExitStack() as parts:
-        store = await parts.enter_async_context(payment_store(settings, _now))
+        store = await parts.enter_async_context(payment_store(settings, _now, creates=False))
         service = None
         if asks_antom:
             merchant = await parts.enter_async_context(app.merchant_of(settings, _now))
@@ -348,51 +364,3 @@ def _checked(option: str, text: str, longest: int) -> str:
     if len(text) > longest or not text.isprintable():
         raise typer.BadParameter(f"{option}: expected at most {longest} printable characters")
     return text
-
-
-def _print_list(found: Sequence[Any], columns: Sequence[str], *, as_json: bool, limit: int) -> None:
-    if as_json:
-        _print_json([asdict(one) for one in found])
-    elif found:
-        _print_columns(columns, found)
-    else:
-        print("none")
-    if len(found) == limit:
-        print(f"there may be more than {limit}: see --limit", file=sys.stderr)
-
-
-def _print_columns(columns: Sequence[str], rows: Iterable[Any]) -> None:
-    """Plain columns, for people and for pipes: nothing is cut at the edge of a terminal."""
-    lines = [[column.upper() for column in columns]]
-    lines += [[_text(_value(row, column)) for column in columns] for row in rows]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
-    for line in lines:
-        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
-def _print_fields(fields: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        _print_json(fields)
-        return
-    width = max(map(len, fields))
-    for name, value in fields.items():
-        print(f"{name:<{width}}  {_text(value)}".rstrip())
-
-
-def _print_json(shown: Any) -> None:
-    print(json.dumps(shown, indent=2, default=_text))
-
-
-def _value(row: Any, column: str) -> Any:
-    return row[column] if isinstance(row, dict) else getattr(row, column)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, dict):
-        return json.dumps(value, sort_keys=True)
-    text = "" if value is None else str(value)
-    # Ids are Antom's words: a terminal must not obey them.
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of log lines."""
     log_format: Literal["json", "console"] = "json"
-    """JSON lines, or text for people."""
+    """`json`: JSON lines; `console`: text for people."""
 
     @field_validator("database_url")
     @classmethod
@@ -289,9 +289,13 @@ def unknown_variables() -> dict[str, str]:
     return hints
 
 
+def embedded_file(settings: Settings) -> Path | None:
+    """The file of an embedded SQLite database, absolute; None when the database is a server."""
+    url = settings.database_url.get_secret_value()
+    return Path(url.partition(":///")[2]).absolute() if url.startswith("sqlite") else None
+
+
 def prepare_embedded_folder(settings: Settings) -> None:
     """Make the folder of an embedded SQLite database."""
-    url = settings.database_url.get_secret_value()
-    if url.startswith("sqlite"):
-        folder = Path(url.partition(":///")[2]).absolute().parent
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if file := embedded_file(settings):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

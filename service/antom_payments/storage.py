@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 from antom_payments.cadence import Cadence
-from antom_payments.settings import Settings, prepare_embedded_folder, secret_text
+from antom_payments.errors import ConfigurationError
+from antom_payments.settings import (
+    Settings,
+    embedded_file,
+    prepare_embedded_folder,
+    secret_text,
+    variable,
+)
 from antom_payments.store import (
     DataCipher,
     PaymentStore,
@@ -25,9 +32,16 @@ def wall_clock() -> datetime:
 
 @contextlib.asynccontextmanager
 async def payment_store(
-    settings: Settings, now: Callable[[], datetime], *, listens: bool = False
+    settings: Settings,
+    now: Callable[[], datetime],
+    *,
+    listens: bool = False,
+    creates: bool = True,
 ) -> AsyncIterator[PaymentStore]:
-    """The store; an embedded database is made and migrated first.
+    """The store; with ``creates``, an embedded database is made and migrated first.
+
+    Without it the database must be there and up to date: who looks in the wrong folder must not
+    read that there is nothing.
 
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
@@ -37,9 +51,15 @@ async def payment_store(
         return secret_text(settings.data_key_file, "data_key_file")
 
     cipher = DataCipher(data_key(), read_again=data_key)
-    if url.startswith("sqlite"):
-        prepare_embedded_folder(settings)
-        await migrate(url)
+    if file := embedded_file(settings):
+        if creates:
+            prepare_embedded_folder(settings)
+            await migrate(url)
+        elif not file.is_file():
+            raise ConfigurationError(
+                variable("database_url"),
+                f"expected an existing database, there is no file {file}",
+            )
     pool = PoolOptions(
         size=settings.database_pool_size,
         timeout_seconds=settings.database_pool_timeout_seconds,

@@ -79,7 +79,7 @@ def configure(
     Raises:
         ConfigurationError: a level, format, exporter or protocol is not known.
     """
-    _configure_logs(log_level, log_format)
+    configure_logs(log_level, log_format)
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return lambda: None
     resource = _resource(service_name)
@@ -189,7 +189,11 @@ _PROCESSORS: tuple[structlog.typing.Processor, ...] = (
 )
 
 
-def _configure_logs(level: str, log_format: str) -> None:
+def configure_logs(level: str, log_format: str) -> None:
+    """Set up logs alone, on stderr: `configure` for a command that ends at once.
+
+    Raises ConfigurationError: the level or the format is not known.
+    """
     levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     if level.upper() not in levels:
         raise ConfigurationError("log_level", f"must be one of {', '.join(levels)}")

@@ -85,7 +85,7 @@ async def _prune(*, dry_run: bool) -> None:
     from antom_payments.store import Kind
 
     now = storage.wall_clock
-    async with storage.payment_store(settings.load(), now) as store:
+    async with storage.payment_store(settings.load(), now, creates=False) as store:
         if dry_run:
             counts, oldest = await store.retention.due(), await store.retention.oldest()
         else:
@@ -103,7 +103,8 @@ async def _prune(*, dry_run: bool) -> None:
 async def _rotate(*, check: bool) -> int:
     from antom_payments import settings, storage
 
-    async with storage.payment_store(settings.load(), storage.wall_clock) as store:
+    now = storage.wall_clock
+    async with storage.payment_store(settings.load(), now, creates=False) as store:
         if not check:
             await _re_encrypt(store)
         left = await store.key_rotation.count()
@@ -134,8 +135,9 @@ def _say_what_is_left(left: Rotated) -> None:
         )
     if not left.old and not left.unreadable:
         _say(
-            f"All {left.seen} rows need the newest key only. Once every process was restarted with"
-            " it, remove the older lines from the key file."
+            f"All {left.seen} rows need the newest key only. If a process has run with the old file"
+            " since, restart it and run this again; remove the older lines only when it then"
+            " re-encrypts nothing."
         )
 
 

@@ -94,7 +94,7 @@ def log_text() -> Iterator[Callable[[], str]]:
     """What our own log handler has written."""
     root, ours = logging.getLogger(), logging.getLogger("antom_payments")
     kept = root.handlers[:], root.level, ours.level
-    telemetry._configure_logs("DEBUG", "json")
+    telemetry.configure_logs("DEBUG", "json")
     [handler] = root.handlers
     assert isinstance(handler, logging.StreamHandler)
     written = io.StringIO()

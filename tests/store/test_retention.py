@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -30,6 +31,7 @@ from stored import (
     all_payments,
     begun,
     confirmed,
+    erased,
     notified,
     numbered,
     pruned,
@@ -307,8 +309,8 @@ async def test_the_window_of_private_data_is_what_was_set(
         await confirmed(store)
         assert SESSION.payment_session_expiry_time == NOW + timedelta(hours=1)
         clock.advance(80 * 60)
-        assert (await begun(store)).lease_token  # expired, and its request is still known
         assert await pruned(store) == {}
+        assert len(await rows(store, "SELECT request FROM private_data")) == 1
         clock.advance(1)
         assert (await pruned(store))[Kind.PRIVATE_DATA] == 1
 
@@ -332,3 +334,16 @@ async def test_private_data_is_erased_in_batches(store: PaymentStore, clock: Fro
         (Kind.PRIVATE_DATA, 4),
         (Kind.PRIVATE_DATA, 2),
     ]
+
+
+async def test_a_session_that_is_asked_for_anew_is_not_erased_before_its_answer(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await begun(store)
+    clock.advance(7_199)  # its erasure is due in a second
+    claim = await begun(store)
+    clock.advance(2)
+    assert await erased(store) == 0
+    expiry = clock.now() + timedelta(hours=1)
+    await store.confirm_session(claim, replace(SESSION, payment_session_expiry_time=expiry))
+    assert (await begun(store)).session is not None

@@ -119,18 +119,20 @@ async def get_payment(
 async def watched(
     address: str, wish: WatchWish, *, as_json: bool
 ) -> AsyncGenerator[tuple[PaymentEvent, str], None]:
-    """Events as they come, each with the line to print. Raises CallFailed."""
+    """Events as they come, each with the line to print. Raises CallFailed.
+
+    Only the last event of a message has the cursor: after it, the whole message is skipped.
+    """
     async with connected(address) as payments:
         async for batch in wish.follow(payments).batches():
-            for event in batch.events:
-                yield (
-                    event,
-                    _json_line(event, batch.cursor) if as_json else line(event, batch.cursor),
-                )
+            last = len(batch.events) - 1
+            for n, event in enumerate(batch.events):
+                cursor = batch.cursor if n == last else ""
+                yield event, _json_line(event, cursor) if as_json else line(event, cursor)
 
 
 def line(event: PaymentEvent, cursor: str) -> str:
-    """An event in one line for people; the cursor is that of the message that brought it."""
+    """An event in one line for people; the cursor, if any, is the one to resume after it."""
     payment = event.payment
     name = PaymentEventType.Name(event.type).removeprefix("PAYMENT_EVENT_TYPE_")
     before = PaymentState.Name(event.state_before).removeprefix("PAYMENT_STATE_")
@@ -138,11 +140,13 @@ def line(event: PaymentEvent, cursor: str) -> str:
     source = EventSource.Name(event.source).removeprefix("EVENT_SOURCE_").lower()
     time = event.append_time.ToDatetime().strftime("%H:%M:%S.%f")[:-3]
     money = f"{payment.amount.currency_code} {payment.amount.minor_units}"
-    return (
+    told = (
         f"{time}  {name:<20} {before} → {after}  {event.payment_request_id} ({money} minor units)"
-        f"  source={source}  cursor={cursor}"
+        f"  source={source}"
     )
+    return f"{told}  cursor={cursor}" if cursor else told
 
 
 def _json_line(event: PaymentEvent, cursor: str) -> str:
-    return json.dumps({"event": MessageToDict(event), "cursor": cursor}, separators=(",", ":"))
+    shown = {"event": MessageToDict(event)} | ({"cursor": cursor} if cursor else {})
+    return json.dumps(shown, separators=(",", ":"))

@@ -88,9 +88,10 @@ class Retention:
         Safe to leave at any point, and to run anywhere at the same time.
         """
         steps = {
+            # First, so that no trouble with the others keeps what is personal.
+            Kind.PRIVATE_DATA: self._erase_private_data,
             Kind.EVENTS: self._prune_events,
             Kind.NOTIFICATIONS: self._prune_notifications,
-            Kind.PRIVATE_DATA: self._erase_private_data,
         }
         for kind, step in steps.items():
             while removed := await self._database.write_in_turn(step):

@@ -104,6 +104,8 @@ class Sessions:
         if stored is None:
             # Erased since: the caller's request is all there is.
             await self._keep_request(connection, payment, request)
+        else:
+            await self._keep_longer(connection, payment)
         kept = self._cipher.decrypt(stored.request) if stored else request
         return SessionClaim(payment, lease_token=lease_token, request=kept, was_sent_before=True)
 
@@ -125,6 +127,19 @@ class Sessions:
                 request=self._cipher.encrypt(request),
                 erase_time=self._now() + DEFAULT_SESSION_LIFE + self._private_data_window,
             )
+        )
+
+    async def _keep_longer(self, connection: AsyncConnection, payment: Payment) -> None:
+        """Let the private data outlive the call that is about to begin: its answer goes there."""
+        until = self._now() + DEFAULT_SESSION_LIFE + self._private_data_window
+        await connection.execute(
+            update(private_data)
+            .where(
+                private_data.c.merchant_account == payment.merchant_account,
+                private_data.c.payment_request_id == payment.payment_request_id,
+                private_data.c.erase_time < until,
+            )
+            .values(erase_time=until)
         )
 
     async def release(self, connection: AsyncConnection, claim: SessionClaim) -> None:
