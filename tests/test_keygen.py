@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from antom_payments.antom.signing import Signer, Verifier, load_private_key, load_public_key
-from antom_payments.errors import ConfigurationError, StoreUnavailable
+from antom_payments.errors import ConfigurationError, Undecipherable
 from antom_payments.keygen import add_data_key, write_data_key, write_key_pair
 from antom_payments.store import DataCipher
 
@@ -93,7 +93,7 @@ def test_a_data_key_is_added_before_the_others_which_go_on_decrypting(tmp_path: 
     assert text.endswith(old)
     cipher = DataCipher(text)
     assert cipher.decrypt(token) == b"secret"
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(Undecipherable):
         DataCipher(old).decrypt(cipher.encrypt(b"more"))
     assert add_data_key(file) == 3
     assert file.read_text().endswith(text)
