@@ -22,7 +22,7 @@ from antom_payments.storage import payment_store, wall_clock
 from drain.callers import Load, Subscriber, endings
 from drain.replicas import Replica, running
 from processes import as_environment
-from scripted_antom import SESSION, scripted_antom, session
+from scripted_antom import INQUIRY, NOT_SUBMITTED, SESSION, scripted_antom, session
 from stored import whole_log
 from whole import settings
 
@@ -110,6 +110,7 @@ async def test_restarts_fail_no_call_and_lose_no_event(
     async with contextlib.AsyncExitStack() as parts:
         antom = await parts.enter_async_context(scripted_antom())
         antom.will(SESSION, session(expiry="2126-03-02T10:30:00Z"))
+        antom.will(INQUIRY, NOT_SUBMITTED)
         chosen = settings(
             tmp_path,
             database_url=postgres_url,
