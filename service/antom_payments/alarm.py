@@ -14,9 +14,10 @@ from antom_payments.payment import EventType, Source
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.store import Applied, AppliedOutcome
 
-_ALARMING = frozenset(
+ALARMING = frozenset(
     {EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION, EventType.PAYMENT_CORRECTED}
 )
+"""News that a person must look at; the last is an inquiry's alone."""
 _CONFLICT = "CONFLICT"
 
 _log = telemetry.logger(__name__)
@@ -55,5 +56,5 @@ def _alarming(applied: Applied) -> Iterator[tuple[str, PaymentEvent | None]]:
         yield _CONFLICT, applied.event
     told = [applied.event] if applied.outcome is AppliedOutcome.APPLIED else []
     for event in (*told, *applied.adopted):
-        if event is not None and event.type in _ALARMING:
+        if event is not None and event.type in ALARMING:
             yield event.type.value, event

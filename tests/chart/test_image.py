@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -28,8 +29,8 @@ def test_the_image_has_no_tool_of_developers() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(LOCKS.glob("*.lock")), ids=lambda file: file.stem)
-def test_a_lock_names_hashes_and_no_host(file: object) -> None:
-    text = str(file.read_text("utf-8"))  # type: ignore[attr-defined]
+def test_a_lock_names_hashes_and_no_host(file: Path) -> None:
+    text = file.read_text("utf-8")
     packages = re.findall(r"^[a-z0-9]\S*==", text, re.MULTILINE)
     assert packages
     assert len(locked(file)) == len(packages)  # type: ignore[arg-type]

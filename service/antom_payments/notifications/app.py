@@ -21,13 +21,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from antom_payments import telemetry
+from antom_payments.alarm import ALARMING
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.fact import OUTSIDE_WINDOW, Fact, Notification
 from antom_payments.notifications.outcomes import OF_APPLIED, Counts, Outcome
 from antom_payments.notifications.request_time import Window
 from antom_payments.notifications.understanding import understand
 from antom_payments.notifications.verification import NotVerified, Proof, Sender, prove
-from antom_payments.payment import EventType
 from antom_payments.store import Applied
 
 ACKNOWLEDGEMENT = (
@@ -45,8 +45,6 @@ _STATUS = {
     Outcome.ERROR: 503,
 }
 """The answer to each outcome; to the others, the acknowledgement."""
-
-_ALARMING_NEWS = frozenset({EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION})
 
 
 class AppliesNotifications(Protocol):
@@ -269,7 +267,7 @@ def _response(outcome: Outcome) -> Response:
 def _alarm(applied: Applied, outcome: Outcome) -> str:
     """The reason to look at an accepted notification, if there is one."""
     event = applied.event
-    if outcome is Outcome.ACCEPTED and event is not None and event.type in _ALARMING_NEWS:
+    if outcome is Outcome.ACCEPTED and event is not None and event.type in ALARMING:
         return event.type.value.lower()
     return ""
 
