@@ -1,0 +1,172 @@
+/** Following payment events for ever: the one loop that resumes. */
+
+import { open, readFile, rename } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { CallFailed, failureOf } from "./failure.mjs";
+
+/** Event ids kept to recognise repetitions; more than a server resends after a resume. */
+const REMEMBERED_EVENTS = 10_000;
+
+// What a cut, a proxy, a full or a stopping server look like. The other codes are answers: asking
+// again would not change them.
+const PASSING = new Set([
+  "OK",
+  "ABORTED",
+  "CANCELLED",
+  "DEADLINE_EXCEEDED",
+  "INTERNAL",
+  "RESOURCE_EXHAUSTED",
+  "UNAVAILABLE",
+  "UNKNOWN",
+]);
+const PLANNED = new Set(["STREAM_LIFETIME_REACHED", "SERVER_DRAINING"]);
+
+/** Full jitter: the n-th wait is anything up to `firstMs * 2 ** n`, and never less than asked for. */
+export const BACKOFF = Object.freeze({ firstMs: 500, longestMs: 30_000, healthyMs: 60_000 });
+
+/**
+ * Payment events as an asynchronous iterable, resumed by itself. Made by `Payments.follow`.
+ *
+ * It never ends by itself, unless `signal` says so. It throws a CallFailed for what waiting does not
+ * change: CURSOR_INVALID, LOG_REWOUND, CURSOR_EXPIRED without `onExpired`, a wrong filter.
+ */
+export class Following {
+  #openStream;
+  #request;
+  #options;
+  #attempt = 0;
+  #healthySince;
+  #seen = new Set();
+
+  constructor(openStream, request, options) {
+    this.#openStream = openStream;
+    this.#request = request;
+    this.#options = { silenceMs: 60_000, onResume() {}, ...options };
+    this.#options.backoff = { ...BACKOFF, ...options.backoff };
+  }
+
+  /** Events one by one; a batch's cursor is stored when the loop comes back for the next batch. */
+  async *[Symbol.asyncIterator]() {
+    for await (const batch of this.batches()) yield* batch.events;
+  }
+
+  /**
+   * The same events as `{events, cursor, caughtUp}`; `events` is empty when there is only progress.
+   *
+   * Write a batch's effects and its cursor in one transaction of your own database, start with
+   * `after_cursor` of what is stored there, and every event takes effect exactly once.
+   */
+  async *batches() {
+    const { cursorStore, signal } = this.#options;
+    const stored = await cursorStore?.load();
+    if (stored) this.#resumeAfter(stored);
+    while (!signal?.aborted) {
+      let failure = new CallFailed("OK", "the stream ended");
+      try {
+        for await (const response of this.#responses()) {
+          yield this.#batch(response);
+          // Only now was the batch processed: a consumer that failed did not come back.
+          this.#resumeAfter(response.cursor);
+          await cursorStore?.save(response.cursor);
+        }
+      } catch (error) {
+        failure = failureOf(error);
+      }
+      if (!signal?.aborted) await this.#waitAfter(failure);
+    }
+  }
+
+  /** The messages of one stream. One that says nothing for `silenceMs` is taken for dead. */
+  async *#responses() {
+    const { signal, silenceMs } = this.#options;
+    const call = this.#openStream(this.#request);
+    const cancel = () => call.cancel();
+    signal?.addEventListener("abort", cancel);
+    let silence = setTimeout(cancel, silenceMs);
+    try {
+      for await (const response of call) {
+        clearTimeout(silence);
+        this.#healthySince ??= performance.now();
+        yield response;
+        silence = setTimeout(cancel, silenceMs);
+      }
+    } finally {
+      clearTimeout(silence);
+      signal?.removeEventListener("abort", cancel);
+      // Leaving the loop ends the iterator, not the call: the server would go on sending.
+      cancel();
+    }
+  }
+
+  #batch(response) {
+    return {
+      events: response.events.filter((event) => this.#isNew(event.event_id)),
+      cursor: response.cursor,
+      caughtUp: response.marker === "caught_up",
+    };
+  }
+
+  #isNew(eventId) {
+    if (this.#seen.has(eventId)) return false;
+    this.#seen.add(eventId);
+    // A Set keeps the order in which it was filled.
+    if (this.#seen.size > REMEMBERED_EVENTS) this.#seen.delete(this.#seen.values().next().value);
+    return true;
+  }
+
+  #resumeAfter(cursor) {
+    const { earliest, latest, ...filters } = this.#request;
+    this.#request = { ...filters, after_cursor: cursor };
+  }
+
+  async #waitAfter(failure) {
+    const { backoff, onExpired, onResume, signal } = this.#options;
+    const oldest = failure.metadata.oldest_cursor;
+    if (failure.reason === "CURSOR_EXPIRED" && oldest && onExpired) {
+      await onExpired(failure);
+      this.#resumeAfter(oldest);
+    } else if (!PASSING.has(failure.code)) {
+      throw failure;
+    }
+    const wasHealthy = performance.now() - this.#healthySince >= backoff.healthyMs;
+    this.#healthySince = undefined;
+    // Servers that end streams on purpose say when to come back: a rolling restart is no reason
+    // to wait longer each time.
+    if (wasHealthy || PLANNED.has(failure.reason)) this.#attempt = 0;
+    const ceiling = Math.min(backoff.longestMs, backoff.firstMs * 2 ** Math.min(this.#attempt, 16));
+    this.#attempt += 1;
+    const wait = Math.max(failure.retryAfterMs ?? 0, Math.random() * ceiling);
+    onResume(failure, wait);
+    await sleep(wait, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** A file that holds the cursor of one follower with one filter, replaced whole. */
+export class FileCursorStore {
+  constructor(path) {
+    this.path = path;
+  }
+
+  /** The cursor saved last; empty when there is no file. */
+  async load() {
+    try {
+      return (await readFile(this.path, "ascii")).trim();
+    } catch (error) {
+      if (error.code === "ENOENT") return "";
+      throw error;
+    }
+  }
+
+  async save(cursor) {
+    const file = await open(`${this.path}.new`, "w");
+    try {
+      await file.writeFile(`${cursor}\n`);
+      // Without it a power cut may leave an empty file under the final name.
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(`${this.path}.new`, this.path);
+  }
+}
