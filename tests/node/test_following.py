@@ -196,17 +196,15 @@ async def test_a_stream_is_opened_again_no_sooner_than_the_service_asks_for(
 
 async def test_a_stream_that_says_nothing_is_left_for_another(driver: Driver) -> None:
     service = ScriptedService()
-    service.streams += [
-        say(message(["a"], cursor="1"), then=service.stay),
-        say(message(["b"], cursor="2")),
-    ]
+    # A busy machine may be too late with the first message of a stream, not with that of each.
+    service.streams += [service.stay, *[say(message(["a"], cursor="1"), then=service.stay)] * 20]
     async with (
         scripted_server(service) as server,
         driver.following(server.port, EARLIEST, how={"silenceMs": 200}) as follower,
     ):
-        await follower.until_events(2)
+        await follower.until_events(1)
         await service.left.wait()
-    assert service.cursors[:2] == ["", "1"]
+    assert service.cursors[:2] == ["", ""]
 
 
 async def test_what_a_newer_service_says_is_survived(driver: Driver) -> None:

@@ -41,6 +41,16 @@ async def test_other_codes_are_the_callers_matter(driver: Driver, code: str) -> 
     assert len(service.requests) == 1
 
 
+async def test_the_reason_is_that_of_the_last_attempt(driver: Driver) -> None:
+    reasons = ["OUTCOME_UNKNOWN"] * 3 + ["ANTOM_UNAVAILABLE"]
+    service = ScriptedService(
+        answers=[Refusal(grpc.StatusCode.UNAVAILABLE, reason) for reason in reasons]
+    )
+    async with scripted_server(service) as server:
+        failure = await driver.failure(server.port, "createSession", {})
+    assert failure["reason"] == "ANTOM_UNAVAILABLE"
+
+
 async def test_a_retry_that_works_is_not_noticed(driver: Driver) -> None:
     service = ScriptedService(answers=[AWAY, ANSWER])
     async with scripted_server(service) as server:
