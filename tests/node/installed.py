@@ -12,7 +12,7 @@ from pathlib import Path
 
 CLIENT = Path(__file__).parents[2] / "docs" / "clients" / "node"
 LOCK = CLIENT / "package-lock.json"
-OLDEST_NODE = 20
+OLDEST_NODE = 18
 
 
 class NoNode(Exception):
