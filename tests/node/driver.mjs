@@ -49,7 +49,7 @@ function connected({ target, authority }) {
   return new Payments(target, { credentials, options });
 }
 
-async function follow(payments, { id, request, how: more, catchUp, cursorFile, hold }) {
+async function follow(payments, { id, request, how: more, times, catchUp, cursorFile, hold }) {
   left.set(id, new AbortController());
   const how = {
     signal: left.get(id).signal,
@@ -59,7 +59,10 @@ async function follow(payments, { id, request, how: more, catchUp, cursorFile, h
   };
   if (cursorFile) how.cursorStore = new FileCursorStore(cursorFile);
   if (catchUp) how.onExpired = async (failure) => say(id, { expired: plain(failure) });
-  for await (const batch of payments.follow(request, how).batches()) {
+  const following = payments.follow(request, how);
+  // Whoever left in the middle of a batch has not processed it, and may start anew.
+  for (let more = times ?? 1; more > 1; more -= 1) for await (const _ of following.batches()) break;
+  for await (const batch of following.batches()) {
     say(id, { batch });
     if (hold && !held.has(id)) await new Promise((go) => held.set(id, go));
   }

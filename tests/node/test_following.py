@@ -12,8 +12,10 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 
 from antom_payments.store import PaymentStore, open_store
+from antom_payments.v1.payment_service_pb2 import StreamPaymentEventsRequest as Request
 from client.scripted import Refusal, ScriptedService, message, say, scripted_server
 from client.test_real_server import three_events
 from clock import START
@@ -28,6 +30,7 @@ from use_cases.test_kill import cipher_of
 from whole import settings
 
 EARLIEST: Json = {"earliest": {}}
+STARTS = list(Request.DESCRIPTOR.oneofs_by_name["start"].fields)
 ABORTED = Refusal(grpc.StatusCode.ABORTED, "STREAM_LIFETIME_REACHED", retry_after_seconds=0.01)
 
 
@@ -119,6 +122,32 @@ async def test_the_stored_cursor_wins_and_stands_for_what_was_processed(
         async with driver.following(port, EARLIEST, cursorFile=str(file)) as again:
             await again.until_events(1)
     assert again.ids == ids(told[1:])
+
+
+async def test_a_batch_that_was_left_unprocessed_comes_again_when_the_loop_starts_anew(
+    driver: Driver, sqlite_store: PaymentStore
+) -> None:
+    async with serving(sqlite_store) as served:
+        told = await served.news.about("order-1")
+        async with driver.following(served.server.port, EARLIEST, times=2) as again:
+            await again.until_events(1)
+    assert again.ids == ids(told)
+
+
+@pytest.mark.parametrize("start", STARTS, ids=lambda start: start.name)
+async def test_after_whatever_start_a_stream_resumes_from_its_cursor(
+    driver: Driver, start: FieldDescriptor
+) -> None:
+    service = ScriptedService(streams=[say(message(["a"], cursor="1"))])
+    request = {start.name: {} if start.message_type else "0", "final_states_only": True}
+    async with (
+        scripted_server(service) as server,
+        driver.following(server.port, request) as follower,
+    ):
+        await follower.until_failed()
+    first, second = service.requests
+    assert first.WhichOneof("start") == start.name
+    assert second == Request(after_cursor="1", final_states_only=True)
 
 
 async def test_a_response_of_many_events_joined_as_bytes_arrives_whole(

@@ -28,22 +28,16 @@ export const BACKOFF = Object.freeze({ firstMs: 500, longestMs: 30_000, healthyM
 /**
  * Payment events as an asynchronous iterable, resumed by itself. Made by `Payments.follow`.
  *
- * It never ends by itself, unless `signal` says so. It throws a CallFailed for what waiting does not
- * change: CURSOR_INVALID, LOG_REWOUND, CURSOR_EXPIRED without `onExpired`, a wrong filter.
+ * Each iteration starts anew, at the stored cursor or at the start that was asked for. It never
+ * ends by itself, unless `signal` says so. It throws a CallFailed for what waiting does not change:
+ * CURSOR_INVALID, LOG_REWOUND, CURSOR_EXPIRED without `onExpired`, a wrong filter.
  */
 export class Following {
-  #openStream;
-  #request;
-  #options;
-  #attempt = 0;
-  #healthySince;
-  #seen = new Set();
+  #place;
 
-  constructor(openStream, request, options) {
-    this.#openStream = openStream;
-    this.#request = request;
-    this.#options = { silenceMs: 60_000, onResume() {}, ...options };
-    this.#options.backoff = { ...BACKOFF, ...options.backoff };
+  /** `starts` are the names of the contract for where a stream starts. */
+  constructor(openStream, starts, request, options) {
+    this.#place = () => new Place(openStream, starts, request, options);
   }
 
   /** Events one by one; a batch's cursor is stored when the loop comes back for the next batch. */
@@ -52,11 +46,35 @@ export class Following {
   }
 
   /**
-   * The same events as `{events, cursor, caughtUp}`; `events` is empty when there is only progress.
+   * The same events in the messages of the stream, which have a `cursor`, and `caughtUp` where
+   * history ends; `events` is empty when there is only progress.
    *
    * Write a batch's effects and its cursor in one transaction of your own database, start with
    * `after_cursor` of what is stored there, and every event takes effect exactly once.
    */
+  batches() {
+    return this.#place().batches();
+  }
+}
+
+/** One iteration's place in the log, over however many streams it takes. */
+class Place {
+  #openStream;
+  #starts;
+  #request;
+  #options;
+  #attempt = 0;
+  #healthySince;
+  #seen = new Set();
+
+  constructor(openStream, starts, request, options) {
+    this.#openStream = openStream;
+    this.#starts = starts;
+    this.#request = request;
+    this.#options = { silenceMs: 60_000, onResume() {}, ...options };
+    this.#options.backoff = { ...BACKOFF, ...options.backoff };
+  }
+
   async *batches() {
     const { cursorStore, signal } = this.#options;
     const stored = await cursorStore?.load();
@@ -100,11 +118,8 @@ export class Following {
   }
 
   #batch(response) {
-    return {
-      events: response.events.filter((event) => this.#isNew(event.event_id)),
-      cursor: response.cursor,
-      caughtUp: response.marker === "caught_up",
-    };
+    const events = response.events.filter((event) => this.#isNew(event.event_id));
+    return { ...response, events, caughtUp: response.marker === "caught_up" };
   }
 
   #isNew(eventId) {
@@ -116,7 +131,8 @@ export class Following {
   }
 
   #resumeAfter(cursor) {
-    const { earliest, latest, ...filters } = this.#request;
+    const asked = Object.entries(this.#request);
+    const filters = Object.fromEntries(asked.filter(([name]) => !this.#starts.includes(name)));
     this.#request = { ...filters, after_cursor: cursor };
   }
 

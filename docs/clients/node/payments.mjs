@@ -85,14 +85,15 @@ export class Payments {
   }
 
   /**
-   * Follow payment events from `{earliest: {}}`, `{latest: {}}` or `{after_cursor}`, with filters
-   * beside it. `how`: `cursorStore` (its cursor goes before the start), `onExpired` (called when
+   * Follow payment events from `{earliest: {}}`, `{latest: {}}`, `{after_cursor}` or another start
+   * of the contract, with filters beside it. `how`: `cursorStore` (its cursor goes before the start), `onExpired` (called when
    * events were lost to retention, to catch up with getPayment), `onResume`, `backoff`,
    * `silenceMs`, `signal`.
    */
   follow(request, how = {}) {
     const message = checkedRequest("StreamPaymentEvents", request);
-    return new Following((asked) => this.#client.StreamPaymentEvents(asked), message, how);
+    const starts = requestType("StreamPaymentEvents").oneofs.start.oneof;
+    return new Following((asked) => this.#client.StreamPaymentEvents(asked), starts, message, how);
   }
 
   close() {
@@ -122,5 +123,9 @@ export class Payments {
 }
 
 function checkedRequest(method, request) {
-  return checked(root.lookupService(SERVICE).methods[method].resolvedRequestType, request);
+  return checked(requestType(method), request);
+}
+
+function requestType(method) {
+  return root.lookupService(SERVICE).methods[method].resolvedRequestType;
 }
