@@ -151,7 +151,10 @@ class OutcomeUnknown(AntomError):
 
 
 class AntomUnavailable(AntomError):
-    """Nothing was sent: no connection was made, or Antom has not answered for a while."""
+    """This attempt sent nothing: no connection was made, or Antom has not answered for a while.
+
+    It says nothing of earlier attempts with the same id.
+    """
 
     text = "Antom cannot be reached"
 

@@ -51,7 +51,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 8
     """Antom did not tell what became of the call. Repeat it with the same id. Code UNAVAILABLE."""
     ERROR_REASON_ANTOM_UNAVAILABLE: _ErrorReason.ValueType  # 9
-    """Antom cannot be reached; nothing was sent. Code UNAVAILABLE."""
+    """Antom cannot be reached: this attempt sent nothing, but an earlier one with the same id may have.
+    Repeat the call with the same id. Code UNAVAILABLE.
+    """
     ERROR_REASON_ANTOM_UNTRUSTED: _ErrorReason.ValueType  # 10
     """Antom's answer cannot be trusted, or Antom does not accept our key or client id: an operator has
     to act. Code INTERNAL. Metadata, by example: result_code "INVALID_SIGNATURE".
@@ -121,7 +123,9 @@ Metadata, by example: result_code "ORDER_IS_CLOSED".
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 8
 """Antom did not tell what became of the call. Repeat it with the same id. Code UNAVAILABLE."""
 ERROR_REASON_ANTOM_UNAVAILABLE: ErrorReason.ValueType  # 9
-"""Antom cannot be reached; nothing was sent. Code UNAVAILABLE."""
+"""Antom cannot be reached: this attempt sent nothing, but an earlier one with the same id may have.
+Repeat the call with the same id. Code UNAVAILABLE.
+"""
 ERROR_REASON_ANTOM_UNTRUSTED: ErrorReason.ValueType  # 10
 """Antom's answer cannot be trusted, or Antom does not accept our key or client id: an operator has
 to act. Code INTERNAL. Metadata, by example: result_code "INVALID_SIGNATURE".
