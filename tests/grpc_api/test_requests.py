@@ -184,21 +184,28 @@ def test_a_stream_starts_where_it_is_told() -> None:
         Earliest(): request(earliest=request.Earliest()),
         Latest(): request(latest=request.Latest()),
     }
-    assert {requests.stream_request(asked).start for asked in starts.values()} == set(starts)
+    assert {
+        requests.stream_request(asked, checkpoint_seconds=15).start for asked in starts.values()
+    } == set(starts)
 
 
 def test_a_stream_without_a_start_is_refused_rather_than_started_somewhere() -> None:
-    assert _fields(lambda: requests.stream_request(pb.StreamPaymentEventsRequest())) == ["start"]
+    assert _fields(
+        lambda: requests.stream_request(pb.StreamPaymentEventsRequest(), checkpoint_seconds=15)
+    ) == ["start"]
 
 
 @pytest.mark.parametrize("cursor", ["", "x" * 513])
 def test_a_cursor_that_can_be_none_is_refused(cursor: str) -> None:
     request = pb.StreamPaymentEventsRequest(after_cursor=cursor)
-    assert _fields(lambda: requests.stream_request(request)) == ["after_cursor"]
+    assert _fields(lambda: requests.stream_request(request, checkpoint_seconds=15)) == [
+        "after_cursor"
+    ]
 
 
 def _stream(**filters: Any) -> requests.StreamRequest:
-    return requests.stream_request(pb.StreamPaymentEventsRequest(after_cursor="c", **filters))
+    request = pb.StreamPaymentEventsRequest(after_cursor="c", **filters)
+    return requests.stream_request(request, checkpoint_seconds=15)
 
 
 def test_an_empty_filter_is_no_restriction() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from antom_payments.errors import CursorExpired, LogCorrupt, LogRewound
-from antom_payments.event_stream.entry import EVERYTHING, Encoder, Entry, Mark
+from antom_payments.event_stream.entry import EVERYTHING, Encoder, Entry, Mark, PaymentEntry
 from antom_payments.event_stream.ring import Ring
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import EventLog, LogPage
@@ -20,7 +20,7 @@ _ENCODED_AT_ONCE = 64
 class Page:
     """Whatever a filter admits up to `through`."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] | tuple[PaymentEntry, ...]
     through: Mark
 
 
@@ -28,13 +28,19 @@ class Pages:
     """Reads pages for all subscribers of the process, a few at a time, first come first served."""
 
     def __init__(
-        self, log: EventLog, ring: Ring, encoder: Encoder, *, page_events: int, at_once: int
+        self,
+        log: EventLog,
+        ring: Ring,
+        encoder: Encoder,
+        *,
+        page_events: int,
+        turns: asyncio.Semaphore,
     ) -> None:
         self._log = log
         self._ring = ring
         self._encoder = encoder
         self._page_events = page_events
-        self._turns = asyncio.Semaphore(at_once)
+        self._turns = turns
 
     async def read(self, after: Mark, up_to: int, event_filter: EventFilter) -> Page:
         """The next page after ``after``, at most up to ``up_to``, which the tail has seen.
