@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, Select, func, select, text
+from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text
 
 from antom_payments.payment import FINAL_STATES, Payment
 from antom_payments.payment_event import EventFilter
@@ -58,9 +58,13 @@ def payments_statement(
         .scalar_subquery()
         .label("witness_event_id"),
     ).subquery("log")
-    wanted = select(payments).where(payments.c.last_sequence > after)
-    if not _is_looked_up(event_filter):
-        wanted = wanted.where(payments.c.last_sequence <= after + WINDOW)
+    place: ColumnElement[int] = payments.c.last_sequence
+    if _is_looked_up(event_filter):
+        # Not by the index of places: SQLite would walk through all of it for one payment.
+        place = place + 0
+        wanted = select(payments).where(place > after)
+    else:
+        wanted = select(payments).where(place > after, place <= after + WINDOW)
     if event_filter.merchant_accounts is not None:
         merchants = sorted(event_filter.merchant_accounts)
         wanted = wanted.where(payments.c.merchant_account.in_(merchants))
@@ -69,7 +73,7 @@ def payments_statement(
         wanted = wanted.where(payments.c.payment_request_id.in_(ids))
     if event_filter.final_states_only:
         wanted = wanted.where(payments.c.state.in_(_FINAL))
-    page = wanted.order_by(payments.c.last_sequence).limit(limit).subquery("page")
+    page = wanted.order_by(place).limit(limit).subquery("page")
     return (
         select(log, page)
         .select_from(log.outerjoin(page, text("true")))
