@@ -166,12 +166,19 @@ async def named_databases(urls: list[str]) -> AsyncIterator[dict[str, str]]:
             await databases.stop()
 
 
+def say(text: str) -> None:
+    """A line, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def show(name: str, figures: dict[str, Any]) -> None:
     """A line for each figure."""
-    print(f"\n{name}: filled in {figures['fill']['total_s']} s")
+    say(f"\n{name}: filled in {figures['fill']['total_s']} s")
     for part in ("pages", "starts"):
         for what, measures in figures[part].items():
-            print(f"  {what:<45}" + "  ".join(f"{key} {value}" for key, value in measures.items()))
+            told = "  ".join(f"{key} {value}" for key, value in measures.items())
+            say(f"  {what:<45}{told}")
 
 
 async def main() -> None:
@@ -190,7 +197,7 @@ async def main() -> None:
             if not asked.json:
                 show(name, results[name])
     if asked.json:
-        print(json.dumps({"events": asked.events, "databases": results}))
+        say(json.dumps({"events": asked.events, "databases": results}))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,14 @@ from event_stream.news import News
 FOREIGN = "foreign"
 EVENTS_OF_A_PAYMENT = 10
 _TYPE = "CASE (n % 3) WHEN 0 THEN 'PAYMENT_PENDING' ELSE 'CAPTURE_PROCESSING' END"
-_POSTGRES = "generate_series(1, CAST(:count AS bigint)) AS numbers(n)"
-_SQLITE = """(
-    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
-    SELECT n FROM numbers
+_POSTGRES = """(
+    SELECT CAST(:from AS bigint) + n AS n FROM generate_series(1, CAST(:count AS bigint)) AS parts(n)
 ) AS numbers"""
+_SQLITE = """(
+    WITH RECURSIVE parts(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM parts WHERE n < :count)
+    SELECT :from + n AS n FROM parts
+) AS numbers"""
+_AT_ONCE = 50_000
 _PAYMENT_COLUMNS = """reference_order_id, state, version, currency_code, minor_units,
     authorized_minor_units, captured_minor_units, refunded_minor_units, payment_method_type,
     capture_mode, result_code, captures, metadata, traceparent, create_time, update_time"""
@@ -39,13 +42,20 @@ async def fill(store: PaymentStore, count: int) -> None:
         SELECT '{FOREIGN}', 'p-' || (n - 1), :last + n * {EVENTS_OF_A_PAYMENT}, {_PAYMENT_COLUMNS}
         FROM {numbers}, (SELECT * FROM payments WHERE payment_request_id = 'model') AS model
     """
-    async with store._database.writer.begin() as connection:
-        await connection.execute(text(appended), {"last": model.sequence, "count": count})
-        of_payments = {"last": model.sequence, "count": count // EVENTS_OF_A_PAYMENT}
-        await connection.execute(text(paid), of_payments)
+    # In parts: the service's bound of a statement's time holds here, too.
+    for part in range(0, count, _AT_ONCE):
+        values = {"last": model.sequence, "from": part, "count": min(_AT_ONCE, count - part)}
+        of_payments = {
+            "last": model.sequence,
+            "from": part // EVENTS_OF_A_PAYMENT,
+            "count": values["count"] // EVENTS_OF_A_PAYMENT,
+        }
+        async with store._database.writer.begin() as connection:
+            await connection.execute(text(appended), values)
+            await connection.execute(text(paid), of_payments)
     if is_postgres:
         # As autovacuum does by itself, minutes after such a flood.
         async with store._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await connection.execute(text("VACUUM ANALYZE events"))
-            await connection.execute(text("VACUUM ANALYZE payments"))
+            await connection.execute(text("ANALYZE events"))
+            await connection.execute(text("ANALYZE payments"))
