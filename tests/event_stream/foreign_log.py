@@ -11,7 +11,8 @@ FOREIGN = "foreign"
 EVENTS_OF_A_PAYMENT = 10
 _TYPE = "CASE (n % 3) WHEN 0 THEN 'PAYMENT_PENDING' ELSE 'CAPTURE_PROCESSING' END"
 _POSTGRES = """(
-    SELECT CAST(:from AS bigint) + n AS n FROM generate_series(1, CAST(:count AS bigint)) AS parts(n)
+    SELECT CAST(:from AS bigint) + part AS n
+    FROM generate_series(1, CAST(:count AS bigint)) AS parts(part)
 ) AS numbers"""
 _SQLITE = """(
     WITH RECURSIVE parts(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM parts WHERE n < :count)
