@@ -14,14 +14,18 @@ from antom_payments.store import EventLog, LogPage
 _WINDOW = 5_000
 """Sequences that one statement looks at: a filter that admits little must not scan the log."""
 _KEYED_WINDOW = 50_000
-"""The same where merchants or payments are named: an index passes over what is not theirs."""
+"""The same where a few merchants or payments are named, and all of theirs is wanted: an index
+passes over what is not theirs. With more names, PostgreSQL's generic plan walks the window."""
+_FEW = 5
 _ENCODED_AT_ONCE = 64
 
 
 def window_of(event_filter: EventFilter) -> int:
     """How many sequences one statement for the filter looks at, at most."""
-    keys = (event_filter.merchant_accounts, event_filter.payment_request_ids)
-    return _WINDOW if keys == (None, None) else _KEYED_WINDOW
+    named = event_filter.payment_request_ids or event_filter.merchant_accounts or ()
+    is_keyed = 0 < len(named) <= _FEW
+    wants_all_of_them = event_filter.types is None and not event_filter.final_states_only
+    return _KEYED_WINDOW if is_keyed and wants_all_of_them else _WINDOW
 
 
 @dataclass(frozen=True, slots=True)
