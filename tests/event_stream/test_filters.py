@@ -17,7 +17,7 @@ from event_stream.news import News
 from event_stream.replica import streaming
 from event_stream.watching import PATIENCE, Watcher, running
 
-EVENTS = 60_000
+EVENTS = 40_000
 OURS = EventFilter(merchant_accounts=frozenset({"default"}))
 NOBODYS = EventFilter(merchant_accounts=frozenset({"nobody"}))
 PAYMENT = EventFilter(payment_request_ids=frozenset({"p-7"}))

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as some
 
 from antom_payments.errors import InvalidRequest
-from antom_payments.event_stream import AfterCursor, Earliest, Latest
+from antom_payments.event_stream import AfterCursor, AtTime, Earliest, Latest, Snapshot
 from antom_payments.grpc_api import requests
 from antom_payments.grpc_api.session_requests import session_request as session_request_of
 from antom_payments.money import Money
