@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antom_payments.cursor import CursorSeal, Position, fingerprint_of
+from antom_payments.cursor import CursorSeal, Position, SnapshotPosition, fingerprint_of
 from antom_payments.errors import CursorInvalid
 
 KEY = bytes(range(64))
@@ -22,8 +22,17 @@ positions = st.builds(
 )
 
 
-@given(positions)
-def test_a_cursor_opens_to_the_position_it_was_sealed_from(position: Position) -> None:
+places = positions | st.builds(
+    SnapshotPosition,
+    st.integers(0, 2**64 - 1),
+    st.builds(Position, st.integers(0, 2**64 - 1), st.binary(min_size=8, max_size=8)),
+)
+
+
+@given(places)
+def test_a_cursor_opens_to_the_position_it_was_sealed_from(
+    position: Position | SnapshotPosition,
+) -> None:
     seal = CursorSeal(KEY, LOG)
     assert seal.open(seal.seal(position)) == position
 

@@ -94,7 +94,11 @@ def test_without_a_command_the_help_is_shown(typed: Typed) -> None:
         (["create-session", "--amount", "1", "--currency", "SGD"], "--payment-request-id"),
         (["create-session", "--payment-request-id", "p", "--amount", "x"], "--amount"),
         (["watch", "--until", "tomorrow"], "--until"),
-        (["watch", "--after", "c", "--earliest"], "expected --after or --earliest, not both"),
+        (
+            ["watch", "--after", "c", "--earliest"],
+            "expected one of --after, --earliest, --at and --snapshot",
+        ),
+        (["watch", "--at", "yesterday"], "yesterday: expected 2026-03-02T09:30:00Z, or 30m"),
         (["quarantine", "delete", "n-1"], "No such command 'delete'"),
         (["emulator", "--antom-private-key", "k"], "--merchant-public-key"),
     ],

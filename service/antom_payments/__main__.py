@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from antom_payments import operator_commands, upkeep_commands
+from antom_payments.arguments import minor_units, moment
 from antom_payments.errors import ConfigurationError, PaymentsError, StoreUnavailable
 
 _out = Console(highlight=False)
@@ -248,7 +249,7 @@ def create_session(  # noqa: PLR0917 - typer's arguments are options by name
     amount: Annotated[
         int,
         typer.Option(
-            help="In the currency's smallest unit: 4200 is SGD 42.00.", parser=_minor_units
+            help="In the currency's smallest unit: 4200 is SGD 42.00.", parser=minor_units
         ),
     ],
     currency: Annotated[str, typer.Option(help="ISO 4217.")],
@@ -301,6 +302,10 @@ def get_payment(
 def watch(  # noqa: PLR0917 - typer's arguments are options by name
     after: Annotated[str, typer.Option(help="Resume after this cursor.")] = "",
     earliest: Annotated[bool, typer.Option(help="Begin with the oldest event kept.")] = False,
+    at: Annotated[
+        datetime | None, typer.Option(help="Begin at a time, or 30m, 2h, 1d ago.", parser=moment)
+    ] = None,
+    snapshot: Annotated[bool, typer.Option(help="Begin with what payments are now.")] = False,
     payment: Annotated[
         list[str] | None, typer.Option(help="Only this payment; repeatable.")
     ] = None,
@@ -315,13 +320,15 @@ def watch(  # noqa: PLR0917 - typer's arguments are options by name
 
     The cursor stands with the last event of its batch only: it resumes after the whole batch.
     """
-    if after and earliest:
-        raise typer.BadParameter("expected --after or --earliest, not both")
+    if sum(map(bool, (after, earliest, at, snapshot))) > 1:
+        raise typer.BadParameter("expected one of --after, --earliest, --at and --snapshot")
     from antom_payments.client import terminal
 
     wish = terminal.WatchWish(
         after_cursor=after,
         earliest=earliest,
+        at_time=at,
+        snapshot=snapshot,
         payment_request_ids=tuple(payment or ()),
         merchant_accounts=tuple(merchant_account or ()),
         final_states_only=final,
@@ -335,15 +342,6 @@ def watch(  # noqa: PLR0917 - typer's arguments are options by name
 
 
 operator_commands.add_to(cli)
-
-
-def _minor_units(text: str) -> int:
-    """A whole number of the smallest unit: 42.00 must not become 42."""
-    if not re.fullmatch("[0-9]{1,15}", text):
-        raise typer.BadParameter(
-            f"{text}: expected the smallest unit, without a point; SGD 42.00 is 4200"
-        )
-    return int(text)
 
 
 def _show_version() -> None:

@@ -8,6 +8,7 @@ many events others have. AES-SIV needs no nonce, so one place has one text.
 
 The fingerprint is that of an event beside the place, the witness: a log that was restored to an
 older point, and went on differently, has another event there. The phase says which one it is.
+A place in a snapshot has its own sequence between phase and witness.
 The version byte and the log's id are associated data: a cursor of another log does not open.
 """
 
@@ -30,9 +31,14 @@ UNKNOWN_FINGERPRINT = bytes(8)
 
 _VERSION = b"\x01"
 _POSITION = struct.Struct(">BQ8s")
+_SNAPSHOT_POSITION = struct.Struct(">BQQ8s")
+_SNAPSHOT = 16
+"""The phase byte of a place in a snapshot."""
 _TAG_BYTES = 16
-_SEALED_BYTES = len(_VERSION) + _TAG_BYTES + _POSITION.size
-_TEXT_LENGTH = -(-_SEALED_BYTES * 4 // 3)
+_TEXT_LENGTHS = frozenset(
+    -(-(len(_VERSION) + _TAG_BYTES + plain.size) * 4 // 3)
+    for plain in (_POSITION, _SNAPSHOT_POSITION)
+)
 
 
 class Phase(IntEnum):
@@ -66,6 +72,18 @@ START = Position(0, UNKNOWN_FINGERPRINT)
 """Before the first event: of every log, whatever became of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotPosition:
+    """A place in a snapshot: payments whose newest event is up to `sequence` lie behind it.
+
+    `head` is the log's head (its phase is AFTER) as of the read that they came from: the witness.
+    An old payment's own event may be pruned; the head is kept as long as any event is.
+    """
+
+    sequence: int
+    head: Position
+
+
 def fingerprint_of(event_id: str) -> bytes:
     """8 bytes that differ when two logs have different events at the same sequence."""
     return hashlib.sha256(event_id.encode()).digest()[:8]
@@ -79,13 +97,22 @@ class CursorSeal:
         self._cipher = AESSIV(key)
         self._bound_to = [_VERSION, log_id.encode()]
 
-    def seal(self, position: Position) -> str:
-        """The position as a cursor: 46 characters of base64url. Equal positions give equal text."""
-        plain = _POSITION.pack(position.phase, position.sequence, position.fingerprint)
+    def seal(self, position: Position | SnapshotPosition) -> str:
+        """The position as a cursor: 46 characters of base64url, 56 of a place in a snapshot.
+
+        Equal positions give equal text.
+        """
+        match position:
+            case SnapshotPosition(sequence, head):
+                plain = _SNAPSHOT_POSITION.pack(
+                    _SNAPSHOT, sequence, head.sequence, head.fingerprint
+                )
+            case Position(sequence, fingerprint, phase):
+                plain = _POSITION.pack(phase, sequence, fingerprint)
         sealed = _VERSION + self._cipher.encrypt(plain, self._bound_to)
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
-    def open(self, text: str) -> Position:
+    def open(self, text: str) -> Position | SnapshotPosition:
         """The position that a cursor seals.
 
         Raises CursorInvalid when it is garbled, of another log or of a newer version.
@@ -97,13 +124,18 @@ class CursorSeal:
             plain = self._cipher.decrypt(sealed[1:], self._bound_to)
         except InvalidTag:
             raise CursorInvalid from None
-        phase, sequence, fingerprint = _POSITION.unpack(plain)
-        return Position(sequence, fingerprint, phase)
+        if len(plain) == _POSITION.size:
+            phase, sequence, fingerprint = _POSITION.unpack(plain)
+            return Position(sequence, fingerprint, phase)
+        phase, sequence, head, fingerprint = _SNAPSHOT_POSITION.unpack(plain)
+        if phase != _SNAPSHOT:
+            raise CursorInvalid
+        return SnapshotPosition(sequence, Position(head, fingerprint))
 
 
 def _from_base64url(text: str) -> bytes:
     """Decode strictly: Python ignores foreign characters and the last character's spare bits."""
-    if len(text) != _TEXT_LENGTH:
+    if len(text) not in _TEXT_LENGTHS:
         raise CursorInvalid
     try:
         sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -117,7 +117,7 @@ async def _follow(console: Console, address: str) -> set[str]:
     async with aclosing(terminal.watched(address, wish, as_json=False)) as events:
         async for event, line in events:
             console.print(f"  {line}", soft_wrap=True, markup=False)
-            for traceparent in (event.traceparent, event.append_traceparent):
+            for traceparent in terminal.traceparents(event):
                 trace_ids.add(traceparent.split("-")[1])
             if f" {_LAST} " in line:
                 break

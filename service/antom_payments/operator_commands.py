@@ -10,41 +10,24 @@ import asyncio
 import contextlib
 import os
 import pwd
-import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from antom_payments.arguments import past
 from antom_payments.columns import print_columns, print_fields, print_json, print_list
 
 if TYPE_CHECKING:
     from antom_payments.operations import Operations, Replay
     from antom_payments.settings import Settings
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST_ACTOR = 128
 _LONGEST_MERCHANT_ACCOUNT = 64
-
-
-def _time(text: str) -> datetime:
-    """A time, as RFC 3339 or so long ago."""
-    now = datetime.now(UTC)
-    if ago := re.fullmatch("([0-9]{1,5})([smhd])", text):
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise typer.BadParameter(f"{text}: expected 2026-03-02T09:30:00Z, or 30m, 2h, 1d ago")
-    if time > now:
-        raise typer.BadParameter(f"{text} lies in the future")
-    return time
 
 
 Actor = Annotated[str, typer.Option(help="Who does it, for the audit; else the system's user.")]
@@ -211,7 +194,7 @@ def list_orphans(
 @audit.command("list")
 def list_audit(
     since: Annotated[
-        datetime | None, typer.Option(parser=_time, help="RFC 3339, or 2h, 30m ago.")
+        datetime | None, typer.Option(parser=past, help="RFC 3339, or 2h, 30m ago.")
     ] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
@@ -290,7 +273,7 @@ def inquire(
 
 
 def reinquire(
-    since: Annotated[datetime, typer.Option(parser=_time, help="RFC 3339, or 2h, 30m ago.")],
+    since: Annotated[datetime, typer.Option(parser=past, help="RFC 3339, or 2h, 30m ago.")],
     merchant_account: Annotated[str, typer.Option(help="Only this merchant; else all.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="How many at most; else all.")] = None,
     as_json: AsJson = False,

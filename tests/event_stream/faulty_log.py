@@ -10,7 +10,7 @@ from typing import Any
 
 from antom_payments.errors import StoreUnavailable
 from antom_payments.payment_event import EventFilter, PaymentEvent
-from antom_payments.store import EventLog, LogPage
+from antom_payments.store import EventLog, LogPage, PaymentsPage
 
 
 class FaultyLog:
@@ -45,6 +45,10 @@ class FaultyLog:
         async with self._open(event_filter):
             self.pages[event_filter] += 1
             return await self._log.page(after, **options)
+
+    async def payments(self, after: int, **options: Any) -> PaymentsPage:
+        async with self._open(options["event_filter"]):
+            return await self._log.payments(after, **options)
 
     async def event(self, sequence: int) -> PaymentEvent | None:
         async with self._open(None):

@@ -11,7 +11,7 @@ from antom_payments.errors import LogCorrupt
 from antom_payments.money import Money
 from antom_payments.payment import EventType, Payment, PaymentState, Source
 from antom_payments.payment_event import EventFilter, PaymentEvent
-from antom_payments.store import LogPage
+from antom_payments.store import LogPage, PaymentsPage
 
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
@@ -60,6 +60,8 @@ class MemoryLog:
         self.cursor_key = bytes(range(64))
         self.events: dict[int, PaymentEvent] = {}
         self.head = 0
+        self.newest: dict[tuple[str, str], Payment] = {}
+        """Payments after their newest events."""
         self.turns = turns
         self._appended = asyncio.Event()
 
@@ -69,7 +71,11 @@ class MemoryLog:
 
     def append(self, draft: PaymentEvent) -> PaymentEvent:
         self.head += 1
-        self.events[self.head] = event_of(like=draft, sequence=self.head)
+        key = (draft.merchant_account, draft.payment_request_id)
+        version = self.newest[key].version + 1 if key in self.newest else 1
+        payment = replace(draft.payment, version=version, last_sequence=self.head)
+        self.newest[key] = payment
+        self.events[self.head] = event_of(like=replace(draft, payment=payment), sequence=self.head)
         self._appended.set()
         return self.events[self.head]
 
@@ -97,6 +103,34 @@ class MemoryLog:
             raise LogCorrupt(after)
         before = self.events.get(after)
         return LogPage(found, through, self._oldest, self.head, before.event_id if before else "")
+
+    async def payments(
+        self, after: int, *, witness: int, limit: int, event_filter: EventFilter
+    ) -> PaymentsPage:
+        await self._take_time()
+        wanted = replace(event_filter, types=None)
+        rows = sorted(self.newest.values(), key=lambda payment: payment.last_sequence)
+        found = tuple(
+            payment
+            for payment in rows
+            if payment.last_sequence > after
+            and wanted.admits(replace(self.events[self.head], payment=payment))
+        )[:limit]
+        through = found[-1].last_sequence if len(found) == limit else max(after, self.head)
+        newest, kept = self.events.get(self.head), self.events.get(witness)
+        return PaymentsPage(
+            found,
+            through,
+            self.head,
+            newest.event_id if newest else "",
+            newest.append_time if newest else None,
+            kept.event_id if kept else "",
+        )
+
+    async def first_since(self, time: datetime) -> int:
+        await self._take_time()
+        times = {n: event.append_time for n, event in self.events.items()}
+        return min((n for n, found in times.items() if found and found >= time), default=0)
 
     async def event(self, sequence: int) -> PaymentEvent | None:
         await self._take_time()

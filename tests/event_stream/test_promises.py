@@ -376,7 +376,7 @@ async def test_a_cursor_into_something_else_than_the_log_is_invalid(
     store: PaymentStore, news: News, stream: EventStream
 ) -> None:
     event = (await news.about("payment"))[0]
-    position = Position(event.sequence, fingerprint_of(event.event_id), phase=16)
+    position = Position(event.sequence, fingerprint_of(event.event_id), phase=17)
     cursor = CursorSeal(store.log.cursor_key, store.log.log_id).seal(position)
     with pytest.raises(CursorInvalid):
         await stream.subscribe(AfterCursor(cursor), EVERYTHING)

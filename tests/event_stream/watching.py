@@ -62,7 +62,7 @@ def decode(batch: Batch) -> list[Seen]:
 @contextlib.asynccontextmanager
 async def running(log: Any, **options: Any) -> AsyncIterator[EventStream]:
     """An event stream whose tail runs."""
-    stream = EventStream(log, encode=encode, **{"pace": EAGER, **options})
+    stream = EventStream(log, **{"encode": encode, "pace": EAGER, **options})
     tail = asyncio.create_task(stream.run())
     try:
         yield stream

@@ -141,6 +141,22 @@ def test_a_checkpoint_tells_time_lag_and_cursor_and_no_events() -> None:
     assert response.checkpoint.lag.ToTimedelta() == timedelta(seconds=1.5)
 
 
+def test_joined_payments_of_a_snapshot_are_one_response_with_the_last_cursor() -> None:
+    payments = [replace(EVENT.payment, payment_request_id=f"order-{n}") for n in range(3)]
+    joined = b"".join(encode(payment, f"c-{n}") for n, payment in enumerate(payments))
+    response = pb.StreamPaymentEventsResponse.FromString(joined)
+    assert list(response.payments) == [convert.payment_to_proto(payment) for payment in payments]
+    assert (response.cursor, len(response.events)) == ("c-2", 0)
+    assert response.WhichOneof("marker") is None
+
+
+def test_a_checkpoint_within_a_snapshot_has_no_lag() -> None:
+    data = convert.checkpoint("c", server_time=NOW, lag_seconds=None)
+    assert not pb.StreamPaymentEventsResponse.FromString(data).checkpoint.HasField("lag")
+    response = pb.StreamPaymentEventsResponse.FromString(convert.snapshot_end("c"))
+    assert (response.cursor, response.WhichOneof("marker")) == ("c", "snapshot_end")
+
+
 def test_the_caught_up_marker_is_told_apart_from_no_marker() -> None:
     response = pb.StreamPaymentEventsResponse.FromString(convert.caught_up("c"))
     assert (response.cursor, response.WhichOneof("marker")) == ("c", "caught_up")

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as some
 
 from antom_payments.errors import InvalidRequest
-from antom_payments.event_stream import AfterCursor, Earliest, Latest
+from antom_payments.event_stream import AfterCursor, AtTime, Earliest, Latest, Snapshot
 from antom_payments.grpc_api import requests
 from antom_payments.grpc_api.session_requests import session_request as session_request_of
 from antom_payments.money import Money
@@ -183,22 +184,67 @@ def test_a_stream_starts_where_it_is_told() -> None:
         AfterCursor("c"): request(after_cursor="c"),
         Earliest(): request(earliest=request.Earliest()),
         Latest(): request(latest=request.Latest()),
+        Snapshot(): request(snapshot=request.Snapshot()),
+        AtTime(datetime(2026, 3, 2, tzinfo=UTC)): request(at_time=Timestamp(seconds=1_772_409_600)),
     }
-    assert {requests.stream_request(asked).start for asked in starts.values()} == set(starts)
+    assert {
+        requests.stream_request(asked, checkpoint_seconds=15).start for asked in starts.values()
+    } == set(starts)
 
 
 def test_a_stream_without_a_start_is_refused_rather_than_started_somewhere() -> None:
-    assert _fields(lambda: requests.stream_request(pb.StreamPaymentEventsRequest())) == ["start"]
+    assert _fields(
+        lambda: requests.stream_request(pb.StreamPaymentEventsRequest(), checkpoint_seconds=15)
+    ) == ["start"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"), [(-62_135_596_801, 0), (253_402_300_800, 0), (0, -1)]
+)
+def test_a_time_that_is_none_is_refused(seconds: int, nanos: int) -> None:
+    request = pb.StreamPaymentEventsRequest(at_time=Timestamp(seconds=seconds, nanos=nanos))
+    assert _fields(lambda: requests.stream_request(request, checkpoint_seconds=15)) == ["at_time"]
+
+
+def test_the_checkpoint_interval_is_the_servers_unless_a_shorter_one_is_asked_for() -> None:
+    assert _stream().checkpoint_seconds == 15
+    for duration, seconds in (
+        (Duration(seconds=1), 1),
+        (Duration(seconds=2, nanos=500_000_000), 2.5),
+        (Duration(seconds=15), 15),
+    ):
+        assert _stream(checkpoint_interval=duration).checkpoint_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [(0, 0), (0, 999_999_999), (15, 1), (-1, 0), (2, -1), (2, 2_000_000_000), (10**12, 0)],
+)
+def test_an_interval_out_of_bounds_is_refused_with_the_bounds(seconds: int, nanos: int) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        _stream(checkpoint_interval=Duration(seconds=seconds, nanos=nanos))
+    violation = refused.value.violations[0]
+    assert violation.field == "checkpoint_interval"
+    assert violation.description == "must be from 1 to 15 seconds"
+
+
+def test_a_rate_is_zero_or_more() -> None:
+    assert _stream().events_per_second == 0
+    assert _stream(max_events_per_second=7).events_per_second == 7
+    assert _fields(lambda: _stream(max_events_per_second=-1)) == ["max_events_per_second"]
 
 
 @pytest.mark.parametrize("cursor", ["", "x" * 513])
 def test_a_cursor_that_can_be_none_is_refused(cursor: str) -> None:
     request = pb.StreamPaymentEventsRequest(after_cursor=cursor)
-    assert _fields(lambda: requests.stream_request(request)) == ["after_cursor"]
+    assert _fields(lambda: requests.stream_request(request, checkpoint_seconds=15)) == [
+        "after_cursor"
+    ]
 
 
 def _stream(**filters: Any) -> requests.StreamRequest:
-    return requests.stream_request(pb.StreamPaymentEventsRequest(after_cursor="c", **filters))
+    request = pb.StreamPaymentEventsRequest(after_cursor="c", **filters)
+    return requests.stream_request(request, checkpoint_seconds=15)
 
 
 def test_an_empty_filter_is_no_restriction() -> None:

@@ -23,12 +23,21 @@ from antom_payments.client.errors import (
     SessionRefused,
     TryAgain,
 )
-from antom_payments.client.following import AfterCursor, Batch, Earliest, Following, Latest
+from antom_payments.client.following import (
+    AfterCursor,
+    AtTime,
+    Batch,
+    Earliest,
+    Following,
+    Latest,
+    Snapshot,
+)
 
 __all__ = [
     "PLAINTEXT",
     "SERVICE_CONFIG",
     "AfterCursor",
+    "AtTime",
     "Backoff",
     "Batch",
     "CallFailed",
@@ -51,6 +60,7 @@ __all__ = [
     "PaymentRequestIdReused",
     "Payments",
     "SessionRefused",
+    "Snapshot",
     "TryAgain",
     "connect",
 ]

@@ -14,12 +14,10 @@ from antom_payments.client.backoff import Backoff
 from antom_payments.client.cursor_store import CursorStore
 from antom_payments.client.errors import ConnectionClosed, failure_of
 from antom_payments.client.following import (
-    AfterCursor,
-    Earliest,
     Following,
-    Latest,
     OnExpired,
     Start,
+    start_at,
 )
 from antom_payments.v1.payment_event_pb2 import PaymentEventType
 from antom_payments.v1.payment_service_pb2 import (
@@ -205,6 +203,8 @@ class Payments:
         payment_request_ids: Collection[str] = (),
         event_types: Collection[PaymentEventType.ValueType] = (),
         final_states_only: bool = False,
+        checkpoint_seconds: float | None = None,
+        max_events_per_second: int = 0,
         cursor_store: CursorStore | None = None,
         on_expired: OnExpired | None = None,
         backoff: Backoff | None = None,
@@ -221,19 +221,23 @@ class Payments:
             start: where to start unless ``cursor_store`` holds a cursor.
             merchant_accounts: only these merchants; empty is all that the caller may see.
             payment_request_ids: only these payments, at most 100; empty is all.
-            event_types: only these types; empty is all.
+            event_types: only these types; empty is all. Payments of a snapshot are not restricted.
             final_states_only: only events after which the payment is in a final state.
+            checkpoint_seconds: progress is told at least this often; from 1 to the server's own
+                interval, which is what None means.
+            max_events_per_second: at most so many are sent, after a pause as many at once; 0 is no
+                bound.
             cursor_store: keeps the cursor over restarts; of this follower and filter alone.
             on_expired: called when events were lost to retention, to catch up by other means;
-                then the stream goes on with the oldest event kept. Without it CursorExpired is
-                raised.
+                then the stream goes on with the oldest event kept, or with a new snapshot if it
+                began with one. Without it CursorExpired is raised.
             backoff: how to wait between attempts.
             silence_seconds: a stream that says nothing for so long is taken for dead. Must be
                 longer than the server's checkpoint interval (15 seconds unless configured).
 
         The iteration raises:
             CursorExpired, CursorInvalid, LogRewound: there is no going on from the cursor.
-            InvalidRequest, NotFound: the filter is wrong.
+            InvalidRequest, NotFound: the filter, the time, the interval or the rate is wrong.
             ConnectionClosed: the `connect` block was left.
             CallFailed: any other answer that waiting does not change.
         """
@@ -242,14 +246,11 @@ class Payments:
             payment_request_ids=payment_request_ids,
             event_types=event_types,
             final_states_only=final_states_only,
+            max_events_per_second=max_events_per_second,
         )
-        match start:
-            case AfterCursor(cursor):
-                request.after_cursor = cursor
-            case Earliest():
-                request.earliest.SetInParent()
-            case Latest():
-                request.latest.SetInParent()
+        if checkpoint_seconds is not None:
+            request.checkpoint_interval.FromNanoseconds(round(checkpoint_seconds * 1e9))
+        start_at(request, start)
         return Following(
             open_stream=self._stub.StreamPaymentEvents,
             request=request,

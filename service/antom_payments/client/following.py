@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from antom_payments.client.errors import (
     failure_of,
 )
 from antom_payments.v1.payment_event_pb2 import PaymentEvent
+from antom_payments.v1.payment_pb2 import Payment
 from antom_payments.v1.payment_service_pb2 import (
     StreamPaymentEventsRequest,
     StreamPaymentEventsResponse,
@@ -49,6 +51,7 @@ _PASSING = frozenset(
     }
 )
 _PLANNED = frozenset({"STREAM_LIFETIME_REACHED", "SERVER_DRAINING"})
+_HAS_PAYMENTS = "a snapshot has payments beside events: follow it by batches()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,43 @@ class AfterCursor:
     cursor: str
 
 
-Start = Earliest | Latest | AfterCursor
+@dataclass(frozen=True, slots=True)
+class AtTime:
+    """Start with the first event that was not committed before this aware time.
+
+    When that lies ahead: with the first event after the call. CursorExpired when events of that
+    time may have been pruned.
+    """
+
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Start with the current state of every payment that has had an event, then follow.
+
+    The payments are in `Batch.payments`, so follow it by `Following.batches`.
+    """
+
+
+Start = Earliest | Latest | AfterCursor | AtTime | Snapshot
+
+
+def start_at(request: StreamPaymentEventsRequest, start: Start) -> None:
+    """Put ``start`` into ``request``. Raises ValueError for a time without a zone."""
+    match start:
+        case AfterCursor(cursor):
+            request.after_cursor = cursor
+        case Earliest():
+            request.earliest.SetInParent()
+        case Latest():
+            request.latest.SetInParent()
+        case AtTime(time):
+            if time.tzinfo is None:
+                raise ValueError("the time has no zone")
+            request.at_time.FromDatetime(time)
+        case Snapshot():
+            request.snapshot.SetInParent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +121,13 @@ class Batch:
     events: tuple[PaymentEvent, ...]
     """In log order; empty when there is only progress to tell."""
     cursor: str
-    """Where to resume once these events were processed."""
+    """Where to resume once these events, or payments, were processed."""
     caught_up: bool
     """History ends here; what follows is live. Each stream says it once, also after a resume."""
+    payments: tuple[Payment, ...] = ()
+    """Of a snapshot. One that changed meanwhile comes again: keep the higher `version`."""
+    snapshot_end: bool = False
+    """Every payment's state was told; what follows are the events after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +145,13 @@ class Following:
     silence_seconds: float
 
     async def __aiter__(self) -> AsyncIterator[PaymentEvent]:
+        """The events alone. Raises ValueError for a snapshot, whose payments would be lost."""
+        if self.request.WhichOneof("start") == "snapshot":
+            raise ValueError(_HAS_PAYMENTS)
         async with aclosing(self.batches()) as batches:
             async for batch in batches:
+                if batch.payments:
+                    raise ValueError(_HAS_PAYMENTS)
                 for event in batch.events:
                     yield event
 
@@ -170,6 +218,8 @@ class _Place:
             events=tuple(event for event in response.events if self._is_new(event.event_id)),
             cursor=response.cursor,
             caught_up=response.WhichOneof("marker") == "caught_up",
+            payments=tuple(response.payments),
+            snapshot_end=response.WhichOneof("marker") == "snapshot_end",
         )
 
     def _is_new(self, event_id: str) -> bool:
@@ -207,7 +257,11 @@ class _Place:
         on_expired = self._following.on_expired
         if isinstance(failure, CursorExpired) and failure.oldest_cursor and on_expired:
             await on_expired(failure)
-            self._request.after_cursor = failure.oldest_cursor
+            if self._following.request.WhichOneof("start") == "snapshot":
+                # It tells what became of every payment, which the oldest event kept does not.
+                self._request.snapshot.SetInParent()
+            else:
+                self._request.after_cursor = failure.oldest_cursor
         elif failure.code not in _PASSING:
             raise failure
         since, self._healthy_since = self._healthy_since, None

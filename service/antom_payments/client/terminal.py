@@ -6,14 +6,23 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 
 from google.protobuf.json_format import MessageToDict, MessageToJson
 
 from antom_payments.client.connection import PLAINTEXT, Payments, connect
-from antom_payments.client.following import AfterCursor, Earliest, Following, Latest, Start
+from antom_payments.client.following import (
+    AfterCursor,
+    AtTime,
+    Earliest,
+    Following,
+    Latest,
+    Snapshot,
+    Start,
+)
 from antom_payments.v1.order_pb2 import Buyer, Order, PaymentFactor, PaymentMethod
 from antom_payments.v1.payment_event_pb2 import EventSource, PaymentEvent, PaymentEventType
-from antom_payments.v1.payment_pb2 import CaptureMode, Money, PaymentState
+from antom_payments.v1.payment_pb2 import CaptureMode, Money, Payment, PaymentState
 from antom_payments.v1.payment_service_pb2 import CreateSessionRequest
 
 
@@ -64,6 +73,8 @@ class WatchWish:
 
     after_cursor: str = ""
     earliest: bool = False
+    at_time: datetime | None = None
+    snapshot: bool = False
     payment_request_ids: tuple[str, ...] = ()
     merchant_accounts: tuple[str, ...] = ()
     final_states_only: bool = False
@@ -73,6 +84,10 @@ class WatchWish:
         start: Start = Earliest() if self.earliest else Latest()
         if self.after_cursor:
             start = AfterCursor(self.after_cursor)
+        elif self.at_time is not None:
+            start = AtTime(self.at_time)
+        elif self.snapshot:
+            start = Snapshot()
         return payments.follow(
             start,
             payment_request_ids=self.payment_request_ids,
@@ -118,21 +133,40 @@ async def get_payment(
 
 async def watched(
     address: str, wish: WatchWish, *, as_json: bool
-) -> AsyncGenerator[tuple[PaymentEvent, str], None]:
-    """Events as they come, each with the line to print. Raises CallFailed.
+) -> AsyncGenerator[tuple[PaymentEvent | Payment, str], None]:
+    """Events, and payments of a snapshot, each with the line to print. Raises CallFailed.
 
-    Only the last event of a message has the cursor: after it, the whole message is skipped.
+    Only the last of a message has the cursor: after it, the whole message is skipped.
     """
     async with connected(address) as payments:
         async for batch in wish.follow(payments).batches():
-            last = len(batch.events) - 1
-            for n, event in enumerate(batch.events):
+            told: list[PaymentEvent | Payment] = [*batch.payments, *batch.events]
+            last = len(told) - 1
+            for n, one in enumerate(told):
                 cursor = batch.cursor if n == last else ""
-                yield event, _json_line(event, cursor) if as_json else line(event, cursor)
+                yield one, _json_line(one, cursor) if as_json else line(one, cursor)
 
 
-def line(event: PaymentEvent, cursor: str) -> str:
-    """An event in one line for people; the cursor, if any, is the one to resume after it."""
+def traceparents(told: PaymentEvent | Payment) -> list[str]:
+    """The W3C trace contexts that it names."""
+    of_append = [told.append_traceparent] if isinstance(told, PaymentEvent) else []
+    return [told.traceparent, *of_append]
+
+
+def line(told: PaymentEvent | Payment, cursor: str) -> str:
+    """An event, or a payment, in one line for people; the cursor, if any, resumes after it."""
+    text = _event_line(told) if isinstance(told, PaymentEvent) else _payment_line(told)
+    return f"{text}  cursor={cursor}" if cursor else text
+
+
+def _payment_line(payment: Payment) -> str:
+    state = PaymentState.Name(payment.state).removeprefix("PAYMENT_STATE_")
+    time = payment.update_time.ToDatetime().strftime("%H:%M:%S.%f")[:-3]
+    money = f"{payment.amount.currency_code} {payment.amount.minor_units}"
+    return f"{time}  {'':<20} {state}  {payment.payment_request_id} ({money} minor units)"
+
+
+def _event_line(event: PaymentEvent) -> str:
     payment = event.payment
     name = PaymentEventType.Name(event.type).removeprefix("PAYMENT_EVENT_TYPE_")
     before = PaymentState.Name(event.state_before).removeprefix("PAYMENT_STATE_")
@@ -140,13 +174,13 @@ def line(event: PaymentEvent, cursor: str) -> str:
     source = EventSource.Name(event.source).removeprefix("EVENT_SOURCE_").lower()
     time = event.append_time.ToDatetime().strftime("%H:%M:%S.%f")[:-3]
     money = f"{payment.amount.currency_code} {payment.amount.minor_units}"
-    told = (
+    return (
         f"{time}  {name:<20} {before} → {after}  {event.payment_request_id} ({money} minor units)"
         f"  source={source}"
     )
-    return f"{told}  cursor={cursor}" if cursor else told
 
 
-def _json_line(event: PaymentEvent, cursor: str) -> str:
-    shown = {"event": MessageToDict(event)} | ({"cursor": cursor} if cursor else {})
+def _json_line(told: PaymentEvent | Payment, cursor: str) -> str:
+    kind = "event" if isinstance(told, PaymentEvent) else "payment"
+    shown = {kind: MessageToDict(told)} | ({"cursor": cursor} if cursor else {})
     return json.dumps(shown, separators=(",", ":"))

@@ -1,4 +1,7 @@
-"""What the stream keeps of an event: its bytes, ready to be sent, and what filters ask for."""
+"""What the stream keeps of an event: its bytes, ready to be sent, and what filters ask for.
+
+And of a payment in a snapshot: its bytes.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from antom_payments.cursor import START, CursorSeal, Phase, Position, fingerprint_of
-from antom_payments.payment import EventType, PaymentState
+from antom_payments.cursor import (
+    START,
+    CursorSeal,
+    Phase,
+    Position,
+    SnapshotPosition,
+    fingerprint_of,
+)
+from antom_payments.payment import EventType, Payment, PaymentState
 from antom_payments.payment_event import EventFilter, PaymentEvent
 
 EVERYTHING = EventFilter()
 """Admits every event."""
+Encode = Callable[[PaymentEvent | Payment, str], bytes]
+"""Serialises an event, or a payment of a snapshot, with the cursor after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +52,28 @@ class Entry(Mark):
         return Mark(self.sequence, self.cursor, self.append_time)
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotMark(Mark):
+    """A place in a snapshot; every payment whose newest event is up to `sequence` lies behind it.
+
+    No time is known of it: the event there may be pruned.
+    """
+
+    head: Position
+    """The log's head when the payments before the place were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentEntry(SnapshotMark):
+    """A payment of a snapshot, serialised, and the place after it."""
+
+    data: bytes
+
+
 class Encoder:
     """Makes entries and marks: seals their cursors, and serialises with what it was given."""
 
-    def __init__(self, seal: CursorSeal, encode: Callable[[PaymentEvent, str], bytes]) -> None:
+    def __init__(self, seal: CursorSeal, encode: Encode) -> None:
         self._seal = seal
         self._encode = encode
 
@@ -80,3 +110,14 @@ class Encoder:
             type=event.type,
             state=event.payment.state,
         )
+
+    def snapshot_mark(self, sequence: int, head: Position) -> SnapshotMark:
+        """The place in a snapshot after every payment whose newest event is up to ``sequence``."""
+        cursor = self._seal.seal(SnapshotPosition(sequence, head))
+        return SnapshotMark(sequence, cursor, None, head)
+
+    def payment_entry(self, payment: Payment, head: Position) -> PaymentEntry:
+        """The payment as a snapshot sends it."""
+        place = self.snapshot_mark(payment.last_sequence, head)
+        data = self._encode(payment, place.cursor)
+        return PaymentEntry(place.sequence, place.cursor, None, head, data)

@@ -6,21 +6,33 @@ import asyncio
 from dataclasses import dataclass
 
 from antom_payments.errors import CursorExpired, LogCorrupt, LogRewound
-from antom_payments.event_stream.entry import EVERYTHING, Encoder, Entry, Mark
+from antom_payments.event_stream.entry import EVERYTHING, Encoder, Entry, Mark, PaymentEntry
 from antom_payments.event_stream.ring import Ring
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import EventLog, LogPage
 
 _WINDOW = 5_000
 """Sequences that one statement looks at: a filter that admits little must not scan the log."""
+_KEYED_WINDOW = 50_000
+"""The same where a few merchants or payments are named, and all of theirs is wanted: an index
+passes over what is not theirs. With more names, PostgreSQL's generic plan walks the window."""
+_FEW = 5
 _ENCODED_AT_ONCE = 64
+
+
+def window_of(event_filter: EventFilter) -> int:
+    """How many sequences one statement for the filter looks at, at most."""
+    named = event_filter.payment_request_ids or event_filter.merchant_accounts or ()
+    is_keyed = 0 < len(named) <= _FEW
+    wants_all_of_them = event_filter.types is None and not event_filter.final_states_only
+    return _KEYED_WINDOW if is_keyed and wants_all_of_them else _WINDOW
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """Whatever a filter admits up to `through`."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] | tuple[PaymentEntry, ...]
     through: Mark
 
 
@@ -28,13 +40,19 @@ class Pages:
     """Reads pages for all subscribers of the process, a few at a time, first come first served."""
 
     def __init__(
-        self, log: EventLog, ring: Ring, encoder: Encoder, *, page_events: int, at_once: int
+        self,
+        log: EventLog,
+        ring: Ring,
+        encoder: Encoder,
+        *,
+        page_events: int,
+        turns: asyncio.Semaphore,
     ) -> None:
         self._log = log
         self._ring = ring
         self._encoder = encoder
         self._page_events = page_events
-        self._turns = asyncio.Semaphore(at_once)
+        self._turns = turns
 
     async def read(self, after: Mark, up_to: int, event_filter: EventFilter) -> Page:
         """The next page after ``after``, at most up to ``up_to``, which the tail has seen.
@@ -48,7 +66,7 @@ class Pages:
         async with self._turns:
             page = await self._log.page(
                 after.sequence,
-                window=min(_WINDOW, up_to - after.sequence),
+                window=min(window_of(event_filter), up_to - after.sequence),
                 limit=self._page_events,
                 event_filter=None if event_filter == EVERYTHING else event_filter,
             )

@@ -1,40 +1,21 @@
-"""The event stream: where subscribers start, and what cursors mean."""
+"""The event stream: what subscribers need, put together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
 
-from antom_payments.cursor import CursorSeal, Phase, Position
-from antom_payments.errors import CursorExpired, CursorInvalid, LogCorrupt, LogRewound
-from antom_payments.event_stream.entry import Encoder, Mark
+from antom_payments.cursor import CursorSeal
+from antom_payments.errors import LogRewound
+from antom_payments.event_stream.entry import Encode, Encoder
 from antom_payments.event_stream.pages import Pages
 from antom_payments.event_stream.ring import Ring
+from antom_payments.event_stream.snapshot import Snapshots
+from antom_payments.event_stream.starts import Start, Starts
 from antom_payments.event_stream.subscription import BatchLimits, Subscription
 from antom_payments.event_stream.tail import Pace, Tail
 from antom_payments.event_stream.wake_ups import WakeUps
-from antom_payments.payment_event import EventFilter, PaymentEvent
+from antom_payments.payment_event import EventFilter
 from antom_payments.store import EventLog
-
-
-@dataclass(frozen=True, slots=True)
-class Earliest:
-    """Start with the oldest event that is kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """Start with the first event after the call."""
-
-
-@dataclass(frozen=True, slots=True)
-class AfterCursor:
-    """Start after this cursor."""
-
-    cursor: str
-
-
-Start = AfterCursor | Earliest | Latest
 
 
 class EventStream:
@@ -49,7 +30,7 @@ class EventStream:
         self,
         log: EventLog,
         *,
-        encode: Callable[[PaymentEvent, str], bytes],
+        encode: Encode,
         ring_events: int = 10_000,
         ring_bytes: int = 64 * 1024 * 1024,
         start_events: int = 2_000,
@@ -62,26 +43,26 @@ class EventStream:
 
         Args:
             log: the log to follow.
-            encode: serialises an event with its cursor, as a message that can be joined to others.
+            encode: serialises an event, or a payment of a snapshot, with its cursor, as a message
+                that can be joined to others.
             ring_events: at most so many events are kept in memory,
             ring_bytes: and about so many bytes.
             start_events: so many of the newest events are read into memory at the start, for
                 subscribers that come back.
-            page_events: events of one read of the database; at least 2. Decoding them holds the
-                event loop (about 0.15 ms each).
+            page_events: events or payments of one read of the database; at least 2. Decoding them
+                holds the event loop (about 0.15 ms each).
             page_reads: reads of the database at once for subscribers behind the ring; leave
                 connections of the pool for others.
             limits: of a batch.
             pace: of the tail.
         """
         self._log = log
-        self._seal = CursorSeal(log.cursor_key, log.log_id)
-        self._encoder = Encoder(self._seal, encode)
+        seal = CursorSeal(log.cursor_key, log.log_id)
+        self._encoder = Encoder(seal, encode)
         start = self._encoder.mark_before(None)
         self._ring = Ring(start, events=ring_events, size_bytes=ring_bytes)
-        self._pages = Pages(
-            log, self._ring, self._encoder, page_events=page_events, at_once=page_reads
-        )
+        turns = asyncio.Semaphore(page_reads)
+        self._pages = Pages(log, self._ring, self._encoder, page_events=page_events, turns=turns)
         self._wake_ups = WakeUps()
         self._tail = Tail(
             log,
@@ -92,6 +73,14 @@ class EventStream:
             start_events=min(start_events, ring_events),
             pace=pace or Pace(),
         )
+        self._snapshots = Snapshots(
+            log,
+            self._encoder,
+            reach=self._tail.reach,
+            page_payments=page_events,
+            turns=turns,
+        )
+        self._starts = Starts(log, seal, self._ring, self._encoder, reach=self._tail.reach)
         self._limits = limits or BatchLimits()
 
     @property
@@ -113,7 +102,7 @@ class EventStream:
 
         Raises:
             CursorInvalid: the cursor is garbled or of another log.
-            CursorExpired: events after the cursor were pruned.
+            CursorExpired: events after the cursor, or of the time, were pruned.
             LogRewound: the log was restored to a point before the cursor.
             LogCorrupt: the log has a hole at its end.
             StoreUnavailable: the database cannot be used.
@@ -121,7 +110,7 @@ class EventStream:
         while True:
             await self._tail.reach(0)
             epoch = self._ring.epoch
-            mark = await self._mark_of(start)
+            mark = await self._starts.mark_of(start)
             # Otherwise the log was restored meanwhile: look again.
             if epoch == self._ring.epoch:
                 break
@@ -130,6 +119,7 @@ class EventStream:
             event_filter,
             ring=self._ring,
             pages=self._pages,
+            snapshots=self._snapshots,
             limits=self._limits,
             on_close=self._wake_ups.remove,
         )
@@ -160,57 +150,3 @@ class EventStream:
             oldest = await self._log.oldest()
             if oldest is None or sequence < oldest.sequence:
                 return self._encoder.mark_before(oldest).cursor
-
-    async def _mark_of(self, start: Start) -> Mark:
-        match start:
-            case AfterCursor(cursor):
-                return await self._mark_of_cursor(cursor)
-            case Latest():
-                _, head = await self._log.bounds()
-                await self._tail.reach(head)
-                return self._ring.head
-            case Earliest():
-                _, head = await self._log.bounds()
-                await self._tail.reach(head)
-                return self._encoder.mark_before(await self._log.oldest())
-
-    async def _mark_of_cursor(self, cursor: str) -> Mark:
-        """The place that a cursor names, if the log still has what it had there.
-
-        The cursor's witness must be kept, and be the same event: without it, nobody could tell a
-        pruned past from a future that a restore took back.
-        """
-        position = self._seal.open(cursor)
-        if position.phase not in set(Phase):
-            raise CursorInvalid
-        if position.phase == Phase.AFTER and self._ring.covers(position.sequence):
-            return _same(self._ring.mark(position.sequence), cursor)
-        _, head = await self._log.bounds()
-        if position.witness > head:
-            raise LogRewound
-        await self._tail.reach(head)
-        event = await self._log.event(position.witness) if position.witness else None
-        if event is None:
-            return await self._mark_without_witness(position, cursor)
-        if position.phase == Phase.BEFORE:
-            before = _same(self._encoder.mark_before(event), cursor)
-            # A restore may have brought back what was pruned.
-            earlier = await self._log.event(position.sequence)
-            return before if earlier is None else self._encoder.mark(earlier)
-        return _same(self._encoder.mark(event), cursor)
-
-    async def _mark_without_witness(self, position: Position, cursor: str) -> Mark:
-        """The start of a log that still has its first event; else the cursor's event is pruned."""
-        oldest = await self._log.oldest()
-        if not position.witness and (oldest is None or oldest.sequence == 1):
-            return _same(self._encoder.mark_before(oldest), cursor)
-        if oldest is None or oldest.sequence <= position.witness:
-            raise LogCorrupt(position.witness - 1)
-        raise CursorExpired(self._encoder.mark_before(oldest).cursor)
-
-
-def _same(mark: Mark, cursor: str) -> Mark:
-    """The mark, unless another event stands there than when the cursor was made."""
-    if mark.cursor != cursor:
-        raise LogRewound
-    return mark

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from antom_payments.errors import PaymentsError, StoreUnavailable
-from antom_payments.event_stream.entry import EVERYTHING, Entry, Mark
+from antom_payments.event_stream.entry import (
+    EVERYTHING,
+    Entry,
+    Mark,
+    PaymentEntry,
+    SnapshotMark,
+)
 from antom_payments.event_stream.pages import Page, Pages
 from antom_payments.event_stream.ring import Ring
+from antom_payments.event_stream.snapshot import Snapshots
 from antom_payments.payment_event import EventFilter
 
 _SCANNED_AT_ONCE = 1_024
@@ -20,15 +28,18 @@ _RETRY_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be sent next: events, or the one marker that history was delivered."""
+    """What is to be sent next: events, payments of a snapshot, or one of the two markers."""
 
     data: bytes
-    """Serialised responses of one event each, joined; empty with the marker."""
+    """Serialised responses of one event or payment each, joined; empty with a marker."""
     events: int
     cursor: str
     """Resume point after the batch."""
+    payments: int = 0
     caught_up: bool = False
     """Everything up to the log's head as of the subscription's start was delivered."""
+    snapshot_end: bool = False
+    """Every payment was delivered as it was at the batch's cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,8 @@ class BatchLimits:
 class Subscription:
     """Follows the log from a place; what the filter admits, in log order, each event once.
 
+    From a place in a snapshot: the payments first, each as it is when it is read.
+
     It is a cursor, not a queue: it holds its place and at most one page, so a subscriber that does
     not ask costs nothing and slows nobody. It reads the ring, or pages of the database while it is
     behind the ring, and never past what the tail has read. One task at a time may call `next`.
@@ -58,6 +71,7 @@ class Subscription:
         *,
         ring: Ring,
         pages: Pages,
+        snapshots: Snapshots,
         limits: BatchLimits,
         on_close: Callable[[Subscription], None],
     ) -> None:
@@ -65,10 +79,11 @@ class Subscription:
         self._mark = mark
         self._ring = ring
         self._pages = pages
+        self._snapshots = snapshots
         self._limits = limits
         self._on_close = on_close
         self._start_head = ring.head.sequence
-        self._wants_all = event_filter == EVERYTHING
+        self._admits = None if event_filter == EVERYTHING else event_filter.admits
         self._is_live = False
         # The first event that was wanted since the head was last reached; 0 is none. What else is
         # wanted lies behind it: later ones are not noted.
@@ -78,8 +93,10 @@ class Subscription:
         self._waiter: asyncio.Future[None] | None = None
         self._error: PaymentsError | None = None
 
-    async def next(self, timeout_seconds: float) -> Batch | None:
+    async def next(self, timeout_seconds: float, *, most: int | None = None) -> Batch | None:
         """The next batch, at once when there is one; None when there is none in time.
+
+        With ``most``, of at most so many events or payments; at least 1.
 
         None is the moment for a checkpoint. Safe to cancel: nothing is lost. A database that
         cannot be used only makes this wait.
@@ -91,15 +108,18 @@ class Subscription:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
+        most = self._limits.events if most is None else min(most, self._limits.events)
         while True:
-            batch = self._take()
+            batch = self._take(most)
             if batch is not None:
                 return batch
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return None
             here = self._mark.sequence
-            if here < self._goal() and not self._ring.covers(here):
+            if isinstance(self._mark, SnapshotMark) or (
+                here < self._goal() and not self._ring.covers(here)
+            ):
                 await self._read_page(remaining)
             elif self._is_live and here >= self._ring.head.sequence:
                 await self._wait(remaining)
@@ -115,11 +135,13 @@ class Subscription:
         self._skip_unwanted()
         return self._mark.cursor
 
-    def lag_seconds(self) -> float:
+    def lag_seconds(self) -> float | None:
         """How much older the checkpoint's place is than the newest event that the tail has read.
 
-        Zero at the head.
+        Zero at the head; None within a snapshot, whose places have no time.
         """
+        if isinstance(self._mark, SnapshotMark):
+            return None
         self._skip_unwanted()
         here, head = self._mark.append_time, self._ring.head.append_time
         if self._mark.sequence >= self._ring.head.sequence or here is None or head is None:
@@ -147,55 +169,68 @@ class Subscription:
         self._error = error
         self.rouse()
 
-    def _take(self) -> Batch | None:
+    def _take(self, most: int) -> Batch | None:
         """What can be had without waiting."""
         if self._error is not None:
             # Shared by all subscribers: each raises it from here, without the others' frames.
             raise self._error.with_traceback(None)
         if self._page is not None:
-            return self._take_page(self._page)
+            return self._take_page(self._page, most)
+        if isinstance(self._mark, SnapshotMark):
+            return None
         if not self._is_live and self._mark.sequence >= self._start_head:
             self._is_live = True
-            return Batch(data=b"", events=0, cursor=self._mark.cursor, caught_up=True)
+            return Batch(b"", 0, self._mark.cursor, caught_up=True)
         self._skip_unwanted()
         if not self._ring.covers(self._mark.sequence):
             return None
         count = min(_SCANNED_AT_ONCE, self._goal() - self._mark.sequence)
         entries = self._ring.after(self._mark.sequence, count)
-        batch, last = self._joined(entries, wants_all=self._wants_all)
+        batch, last = self._joined(entries, most, self._admits)
         if last is not None:
             self._move_to(last)
         return batch
 
-    def _take_page(self, page: Page) -> Batch | None:
+    def _take_page(self, page: Page, most: int) -> Batch | None:
         """The next batch of a page; the page is let go with its last one."""
-        batch, last = self._joined(page.entries, wants_all=True)
-        taken = batch.events if batch is not None else 0
-        if last is None or taken == len(page.entries):
-            self._page = None
-            self._move_to(page.through)
-        else:
+        ends_snapshot = isinstance(self._mark, SnapshotMark) and not isinstance(
+            page.through, SnapshotMark
+        )
+        batch, last = self._joined(page.entries, most)
+        taken = 0 if batch is None else batch.events + batch.payments
+        if last is not None and (taken < len(page.entries) or ends_snapshot):
             self._page = Page(page.entries[taken:], page.through)
             self._move_to(last)
+            return batch
+        self._page = None
+        self._move_to(page.through)
+        if ends_snapshot:
+            return Batch(b"", 0, page.through.cursor, snapshot_end=True)
         return batch
 
     def _joined(
-        self, entries: Iterable[Entry], *, wants_all: bool
-    ) -> tuple[Batch | None, Entry | None]:
+        self,
+        entries: Iterable[Entry] | Iterable[PaymentEntry],
+        most: int,
+        admits: Callable[[Any], bool] | None = None,
+    ) -> tuple[Batch | None, Mark | None]:
         """As many entries as fit in a batch, and the last one that was looked at."""
         data: list[bytes] = []
         size = 0
-        newest = last = None
+        newest: Entry | PaymentEntry | None = None
+        last: Mark | None = None
         for entry in entries:
-            if wants_all or self.event_filter.admits(entry):
+            if admits is None or admits(entry):
                 size += len(entry.data)
-                if data and (size > self._limits.size_bytes or len(data) == self._limits.events):
+                if data and (size > self._limits.size_bytes or len(data) == most):
                     break
                 data.append(entry.data)
                 newest = entry
             last = entry
         if newest is None:
             return None, last
+        if isinstance(newest, PaymentEntry):
+            return Batch(b"".join(data), 0, newest.cursor, payments=len(data)), last
         return Batch(b"".join(data), len(data), newest.cursor), last
 
     def _goal(self) -> int:
@@ -229,12 +264,15 @@ class Subscription:
             timer.cancel()
             self._waiter = None
 
+    def _page_read(self) -> Coroutine[Any, Any, Page]:
+        if isinstance(self._mark, SnapshotMark):
+            return self._snapshots.read(self._mark, self.event_filter)
+        return self._pages.read(self._mark, self._goal(), self.event_filter)
+
     async def _read_page(self, seconds: float) -> None:
         """Read the next page, or wait for it ``seconds``: the read goes on behind a checkpoint."""
         if self._reading is None:
-            self._reading = asyncio.create_task(
-                self._pages.read(self._mark, self._goal(), self.event_filter)
-            )
+            self._reading = asyncio.create_task(self._page_read())
             self._reading.add_done_callback(_acknowledge)
         reading = self._reading
         done, _ = await asyncio.wait({reading}, timeout=seconds)

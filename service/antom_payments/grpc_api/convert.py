@@ -47,23 +47,29 @@ CAPTURE_MODES: Final[Mapping[str, payment_pb2.CaptureMode.ValueType]] = {
 }
 
 
-def encode(event: PaymentEvent, cursor: str) -> bytes:
-    """One serialised StreamPaymentEventsResponse with ``event`` and the cursor after it.
+def encode(told: PaymentEvent | Payment, cursor: str) -> bytes:
+    """One serialised StreamPaymentEventsResponse with an event, or a payment of a snapshot.
 
-    Several of them joined are one response with all events and the last cursor: that is how
-    protobuf merges repeated and single fields.
+    With the cursor after it. Several of them joined are one response with all events and the last
+    cursor: that is how protobuf merges repeated and single fields.
     """
-    response = payment_service_pb2.StreamPaymentEventsResponse(
-        events=[event_to_proto(event)], cursor=cursor
-    )
+    response = payment_service_pb2.StreamPaymentEventsResponse(cursor=cursor)
+    if isinstance(told, PaymentEvent):
+        response.events.append(event_to_proto(told))
+    else:
+        response.payments.append(payment_to_proto(told))
     return response.SerializeToString()
 
 
-def checkpoint(cursor: str, *, server_time: datetime, lag_seconds: float) -> bytes:
-    """One serialised response with a checkpoint marker; ``lag_seconds`` is zero or more."""
+def checkpoint(cursor: str, *, server_time: datetime, lag_seconds: float | None) -> bytes:
+    """One serialised response with a checkpoint marker.
+
+    ``lag_seconds`` is zero or more; None while it is not known.
+    """
     response = payment_service_pb2.StreamPaymentEventsResponse(cursor=cursor)
     response.checkpoint.server_time.FromDatetime(server_time)
-    response.checkpoint.lag.FromMicroseconds(round(lag_seconds * 1e6))
+    if lag_seconds is not None:
+        response.checkpoint.lag.FromMicroseconds(round(lag_seconds * 1e6))
     return response.SerializeToString()
 
 
@@ -71,6 +77,13 @@ def caught_up(cursor: str) -> bytes:
     """One serialised response with the marker that history was delivered."""
     response = payment_service_pb2.StreamPaymentEventsResponse(cursor=cursor)
     response.caught_up.SetInParent()
+    return response.SerializeToString()
+
+
+def snapshot_end(cursor: str) -> bytes:
+    """One serialised response with the marker that every payment was delivered."""
+    response = payment_service_pb2.StreamPaymentEventsResponse(cursor=cursor)
+    response.snapshot_end.SetInParent()
     return response.SerializeToString()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from antom_payments.event_stream import AfterCursor, Earliest, Latest, Start
+from antom_payments.event_stream import AfterCursor, AtTime, Earliest, Latest, Snapshot, Start
 from antom_payments.grpc_api.convert import EVENT_TYPES, SDK_EVENT_CODES
 from antom_payments.grpc_api.faults import Faults
 from antom_payments.payment import EventType
@@ -20,7 +20,9 @@ from antom_payments.v1 import payment_service_pb2
 MAX_FILTER_VALUES = 100
 """Most merchants, and most payments, that one stream can name."""
 MAX_CURSOR = 512
-"""Characters of a cursor. Ours have 46; later versions may need more."""
+"""Characters of a cursor. Ours have 46 or 56; later versions may need more."""
+SHORTEST_CHECKPOINT_SECONDS = 1.0
+"""What callers can ask for, where the server's own interval is not shorter."""
 
 _EVENT_TYPES = {number: kind for kind, number in EVENT_TYPES.items()}
 _SDK_EVENT_CODES = {number: code for code, number in SDK_EVENT_CODES.items()}
@@ -42,6 +44,9 @@ class StreamRequest:
     payment_request_ids: frozenset[str] | None
     types: frozenset[EventType] | None
     final_states_only: bool
+    checkpoint_seconds: float
+    events_per_second: int
+    """0 is no bound."""
 
 
 def payment_key(request: payment_service_pb2.GetPaymentRequest) -> PaymentKey:
@@ -87,8 +92,13 @@ def sdk_event(
     return key, SdkEvent(code, request.payment_result_code)
 
 
-def stream_request(request: payment_service_pb2.StreamPaymentEventsRequest) -> StreamRequest:
-    """What StreamPaymentEvents is asked for; raises InvalidRequest."""
+def stream_request(
+    request: payment_service_pb2.StreamPaymentEventsRequest, *, checkpoint_seconds: float
+) -> StreamRequest:
+    """What StreamPaymentEvents is asked for; raises InvalidRequest.
+
+    ``checkpoint_seconds`` is the server's interval: the longest, and that of who names none.
+    """
     faults = Faults()
     start = _start(request, faults)
     for field in ("merchant_accounts", "payment_request_ids"):
@@ -102,6 +112,9 @@ def stream_request(request: payment_service_pb2.StreamPaymentEventsRequest) -> S
     if None in types:
         # Ignoring one would widen the filter to everything, or narrow it without a word.
         faults.add("event_types", "unspecified and unknown values are refused")
+    checkpoint_seconds = _checkpoint_seconds(request, checkpoint_seconds, faults)
+    if request.max_events_per_second < 0:
+        faults.add("max_events_per_second", "must be 0, which is no bound, or more")
     faults.conclude()
     return StreamRequest(
         start=start,
@@ -109,6 +122,8 @@ def stream_request(request: payment_service_pb2.StreamPaymentEventsRequest) -> S
         payment_request_ids=frozenset(request.payment_request_ids) or None,
         types=frozenset(kind for kind in types if kind) or None,
         final_states_only=request.final_states_only,
+        checkpoint_seconds=checkpoint_seconds,
+        events_per_second=request.max_events_per_second,
     )
 
 
@@ -122,6 +137,24 @@ def _start(request: payment_service_pb2.StreamPaymentEventsRequest, faults: Faul
             return Earliest()
         case "latest":
             return Latest()
+        case "at_time":
+            time = faults.time("at_time", request)
+            return Latest() if time is None else AtTime(time)
+        case "snapshot":
+            return Snapshot()
         case _:
-            faults.add("start", "after_cursor, earliest or latest is required")
+            faults.add("start", "after_cursor, earliest, latest, at_time or snapshot is required")
             return Latest()
+
+
+def _checkpoint_seconds(
+    request: payment_service_pb2.StreamPaymentEventsRequest, longest: float, faults: Faults
+) -> float:
+    if not request.HasField("checkpoint_interval"):
+        return longest
+    asked = request.checkpoint_interval
+    shortest = min(SHORTEST_CHECKPOINT_SECONDS, longest)
+    seconds = asked.seconds + asked.nanos / 1e9
+    if not (0 <= asked.nanos < 1_000_000_000 and shortest <= seconds <= longest):
+        faults.add("checkpoint_interval", f"must be from {shortest:g} to {longest:g} seconds")
+    return seconds

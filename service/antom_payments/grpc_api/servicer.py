@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -112,12 +112,16 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         """
         metadata = context.invocation_metadata()
         with tracing.server_span("subscribe", STREAM, metadata) as span, answered(STREAM):
-            subscription = await self._subscribe(request)
+            asked = requests.stream_request(
+                request, checkpoint_seconds=self._stream_options.checkpoint_seconds
+            )
+            subscription = await self._subscribe(asked)
         try:
             delivery = Delivery(
                 subscription,
                 context,
-                self._stream_options,
+                replace(self._stream_options, checkpoint_seconds=asked.checkpoint_seconds),
+                events_per_second=asked.events_per_second,
                 now=self._now,
                 trace=tracing.sampled_context(span),
             )
@@ -126,8 +130,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         finally:
             subscription.close()
 
-    async def _subscribe(self, request: pb.StreamPaymentEventsRequest) -> Subscription:
-        asked = requests.stream_request(request)
+    async def _subscribe(self, asked: requests.StreamRequest) -> Subscription:
         event_filter = EventFilter(
             merchant_accounts=self._service.scope(EVERYONE, asked.merchant_accounts),
             payment_request_ids=asked.payment_request_ids,

@@ -26,6 +26,7 @@ from antom_payments.errors import (
 )
 from antom_payments.event_stream import Batch, Subscription
 from antom_payments.grpc_api import convert, tracing
+from antom_payments.grpc_api.allowance import Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class StreamOptions:
     """How streams are served. All in seconds.
 
     Attributes:
-        checkpoint_seconds: a checkpoint is sent at least this often, also while events flow.
+        checkpoint_seconds: a checkpoint is sent at least this often, also while events flow;
+            subscribers may ask for it more often.
         write_timeout_seconds: a write that makes no progress for so long ends the stream.
         last_write_seconds: the same, for streams that are being ended.
         lifetime_seconds: a stream's planned end is drawn between these; they must be shorter than
@@ -61,16 +63,23 @@ class Delivery:
         context: grpc.aio.ServicerContext[Any, bytes],
         options: StreamOptions,
         *,
+        events_per_second: int = 0,
         now: Callable[[], datetime],
         trace: Context | None,
     ) -> None:
-        """``now`` is the wall clock, ``trace`` the subscriber's trace when it is sampled."""
+        """``now`` is the wall clock, ``trace`` the subscriber's trace when it is sampled.
+
+        At most ``events_per_second`` are sent, events and payments alike; 0 is no bound.
+        """
         self._subscription = subscription
         self._context = context
         self._options = options
         self._now = now
         self._trace = trace
         self._loop = asyncio.get_running_loop()
+        self._allowance = (
+            Allowance(events_per_second, self._loop.time()) if events_per_second else None
+        )
         self._patience = options.write_timeout_seconds
         self._ending: StreamEnded | None = None
         # Set while `run` waits, so that only those waits are ever interrupted.
@@ -126,10 +135,10 @@ class Delivery:
         return self._ending
 
     async def _next(self, seconds: float) -> Batch | None:
-        """The next batch; None after ``seconds``, or when `end` was called."""
+        """The next batch; None after ``seconds``, when `end` was called, or to be asked again."""
         task = self._waiting = asyncio.current_task()
         try:
-            return await self._subscription.next(seconds)
+            return await self._next_allowed(seconds)
         except asyncio.CancelledError:
             # Both may have cancelled, `end` and the peer: then the peer's counts.
             if self._ending is None or task is None or task.uncancel() > 0:
@@ -138,14 +147,31 @@ class Delivery:
         finally:
             self._waiting = None
 
+    async def _next_allowed(self, seconds: float) -> Batch | None:
+        """What waits for the rate stays in the log: no more is taken than may be sent."""
+        if self._allowance is None:
+            return await self._subscription.next(seconds)
+        pause = self._allowance.wait_seconds(self._loop.time())
+        if pause:
+            await asyncio.sleep(min(pause, seconds))
+            return None
+        most = self._allowance.left(self._loop.time())
+        batch = await self._subscription.next(seconds, most=most)
+        if batch is not None:
+            self._allowance.spend(batch.events + batch.payments, self._loop.time())
+        return batch
+
     async def _send(self, batch: Batch) -> None:
         if batch.caught_up:
             await self._write(convert.caught_up(batch.cursor), batch.cursor)
             return
+        if batch.snapshot_end:
+            await self._write(convert.snapshot_end(batch.cursor), batch.cursor)
+            return
         span = (
             nullcontext()
             if self._trace is None
-            else tracing.deliver_span(self._trace, batch.data, batch.events)
+            else tracing.deliver_span(self._trace, batch.data, batch.events + batch.payments)
         )
         with span:
             await self._write(batch.data, batch.cursor)

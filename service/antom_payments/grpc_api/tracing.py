@@ -103,17 +103,19 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
 
 @contextmanager
 def deliver_span(subscriber: Context, data: bytes, events: int) -> Iterator[None]:
-    """A span around one write of events to a subscriber whose trace is sampled.
+    """A span around one write of events, or payments, to a subscriber whose trace is sampled.
 
-    Linked to what appended the events, and to the sessions that they began with: the convention
-    for messages that come in batches. Parses ``data`` again, which only sampled streams pay for.
+    Linked to what appended them, and to the sessions that they began with: the convention for
+    messages that come in batches. Parses ``data`` again, which only sampled streams pay for.
     """
     response = payment_service_pb2.StreamPaymentEventsResponse.FromString(data)
     links: dict[str, trace.Link] = {}
+    contexts = [payment.traceparent for payment in response.payments]
     for event in response.events:
-        for traceparent in (event.append_traceparent, event.traceparent):
-            if traceparent and traceparent not in links and len(links) < _MOST_LINKS:
-                links.update((traceparent, link) for link in telemetry.link_to(traceparent))
+        contexts += [event.append_traceparent, event.traceparent]
+    for traceparent in contexts:
+        if traceparent and traceparent not in links and len(links) < _MOST_LINKS:
+            links.update((traceparent, link) for link in telemetry.link_to(traceparent))
     with telemetry.tracer.start_as_current_span(
         "deliver",
         context=subscriber,

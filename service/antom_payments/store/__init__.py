@@ -7,6 +7,7 @@ batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch
 notifications.py the raw notifications, with what became of them
 log.py           the event log: append and pages
+snapshot.py      payments in the order of their newest events
 orphans.py       facts before their payment is known, to their end
 inquiries.py     what Antom is still to be asked about
 inquiry_leases.py  who asks it now
@@ -52,6 +53,7 @@ from antom_payments.store.quarantine import StoredNotification
 from antom_payments.store.retention import Kind, Oldest, Retention, Windows
 from antom_payments.store.schema import migrate
 from antom_payments.store.sessions import SessionClaim
+from antom_payments.store.snapshot import PaymentsPage
 
 __all__ = [
     "UNADOPTED",
@@ -72,6 +74,7 @@ __all__ = [
     "Orphan",
     "OrphanState",
     "PaymentStore",
+    "PaymentsPage",
     "PoolOptions",
     "Rate",
     "Retention",

@@ -22,6 +22,7 @@ from antom_payments.payment import FINAL_STATES, EventType
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store.database import Database
 from antom_payments.store.rows import event_from_row, event_to_row
+from antom_payments.store.snapshot import PaymentsPage, payments_page, payments_statement
 from antom_payments.store.tables import events, log_identity
 
 LOG_LOCK = 0x616E746F6D  # "antom": the advisory lock of the log's end, always taken last
@@ -83,6 +84,40 @@ class EventLog:
         if event_filter is None and after >= oldest - 1:
             _refuse_holes(after, through, found)
         return LogPage(found, through, oldest, head, rows[0]["after_event_id"] or "")
+
+    async def payments(
+        self, after: int, *, witness: int, limit: int, event_filter: EventFilter
+    ) -> PaymentsPage:
+        """Payments whose newest event follows ``after``: at most ``limit``, of a bounded stretch.
+
+        Those that the filter's merchants, payments and final states admit. ``witness`` is the
+        event whose id the page tells, too. Raises StoreUnavailable.
+        """
+        statement = payments_statement(after, witness, limit, event_filter)
+        result = await self._read(statement)
+        return payments_page(result.mappings().all(), after, limit, event_filter)
+
+    async def first_since(self, time: datetime) -> int:
+        """The sequence of the first event kept that was not appended before ``time``; 0 is none.
+
+        Times never go back along the log: halved by the primary key, it needs no index of times,
+        and no plan of the database's. What is pruned meanwhile counts as earlier.
+        """
+        first, last = await self.bounds()
+        if not last or not await self._is_since(time, last):
+            return 0
+        while first < last:
+            middle = (first + last) // 2
+            if await self._is_since(time, middle):
+                last = middle
+            else:
+                first = middle + 1
+        return first
+
+    async def _is_since(self, time: datetime, sequence: int) -> bool:
+        statement = select(events.c.append_time).where(events.c.sequence == sequence)
+        found: datetime | None = (await self._read(statement)).scalar()
+        return found is not None and found >= time
 
     async def event(self, sequence: int) -> PaymentEvent | None:
         """The event with this number, or None when it is not (or no longer) in the log."""

@@ -434,18 +434,48 @@ class StreamPaymentEventsRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Snapshot(_message.Message):
+        """Start with the current state of every payment that has had an event, then follow.
+
+        Payments come in the order of their newest events, then SnapshotEnd, then every event after it:
+        none is missed, and none is told that the payments already contain. A payment that changes
+        meanwhile comes again with its later state: keep the one with the higher `version`. Any cursor
+        of it resumes where it was, for as long as the log keeps events; after that it is OUT_OF_RANGE,
+        and a new snapshot is the way on.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     AFTER_CURSOR_FIELD_NUMBER: _builtins.int
     EARLIEST_FIELD_NUMBER: _builtins.int
     LATEST_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
     MERCHANT_ACCOUNTS_FIELD_NUMBER: _builtins.int
     PAYMENT_REQUEST_IDS_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
     FINAL_STATES_ONLY_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_INTERVAL_FIELD_NUMBER: _builtins.int
+    MAX_EVENTS_PER_SECOND_FIELD_NUMBER: _builtins.int
     after_cursor: _builtins.str
     """After this cursor, from any earlier response of this service."""
     final_states_only: _builtins.bool
     """Only events after which the payment is SUCCEEDED, FAILED, CANCELLED or EXPIRED; no hints of
-    front ends.
+    front ends. Of a snapshot, only payments in these states.
+    """
+    max_events_per_second: _builtins.int
+    """At most so many events, and payments of a snapshot, a second; 0 is no bound. After a pause as
+    many may come at once. What waits is not lost: the stream falls behind, and checkpoints say so.
     """
     @_builtins.property
     def earliest(self) -> Global___StreamPaymentEventsRequest.Earliest:
@@ -454,6 +484,17 @@ class StreamPaymentEventsRequest(_message.Message):
     @_builtins.property
     def latest(self) -> Global___StreamPaymentEventsRequest.Latest:
         """With the first event after the call."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """With the first event whose `append_time` is not before this, to the microsecond. When later
+        than all of them: with the first event after the call. OUT_OF_RANGE with the oldest cursor
+        when events of that time may have been pruned.
+        """
+
+    @_builtins.property
+    def snapshot(self) -> Global___StreamPaymentEventsRequest.Snapshot:
+        """With the current state of payments."""
 
     @_builtins.property
     def merchant_accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -465,7 +506,15 @@ class StreamPaymentEventsRequest(_message.Message):
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_payment_event_pb2.PaymentEventType.ValueType]:
-        """Only events of these types. Empty means all; unspecified is refused."""
+        """Only events of these types. Empty means all; unspecified is refused. A snapshot's payments are
+        not restricted by it: they have states, not types.
+        """
+
+    @_builtins.property
+    def checkpoint_interval(self) -> _duration_pb2.Duration:
+        """A checkpoint at least this often. At least one second, at most the server's own interval, which
+        is what unset means (15 seconds unless configured otherwise).
+        """
 
     def __init__(
         self,
@@ -473,16 +522,20 @@ class StreamPaymentEventsRequest(_message.Message):
         after_cursor: _builtins.str = ...,
         earliest: Global___StreamPaymentEventsRequest.Earliest | None = ...,
         latest: Global___StreamPaymentEventsRequest.Latest | None = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        snapshot: Global___StreamPaymentEventsRequest.Snapshot | None = ...,
         merchant_accounts: _abc.Iterable[_builtins.str] | None = ...,
         payment_request_ids: _abc.Iterable[_builtins.str] | None = ...,
         event_types: _abc.Iterable[_payment_event_pb2.PaymentEventType.ValueType] | None = ...,
         final_states_only: _builtins.bool = ...,
+        checkpoint_interval: _duration_pb2.Duration | None = ...,
+        max_events_per_second: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "earliest", b"earliest", "latest", b"latest", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "at_time", b"at_time", "checkpoint_interval", b"checkpoint_interval", "earliest", b"earliest", "latest", b"latest", "snapshot", b"snapshot", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "earliest", b"earliest", "event_types", b"event_types", "final_states_only", b"final_states_only", "latest", b"latest", "merchant_accounts", b"merchant_accounts", "payment_request_ids", b"payment_request_ids", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "at_time", b"at_time", "checkpoint_interval", b"checkpoint_interval", "earliest", b"earliest", "event_types", b"event_types", "final_states_only", b"final_states_only", "latest", b"latest", "max_events_per_second", b"max_events_per_second", "merchant_accounts", b"merchant_accounts", "payment_request_ids", b"payment_request_ids", "snapshot", b"snapshot", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_cursor", "earliest", "latest"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_cursor", "earliest", "latest", "at_time", "snapshot"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
@@ -490,7 +543,9 @@ Global___StreamPaymentEventsRequest: _TypeAlias = StreamPaymentEventsRequest  # 
 
 @_typing.final
 class StreamPaymentEventsResponse(_message.Message):
-    """One message of the stream: events, or exactly one marker; always with a cursor."""
+    """One message of the stream: events, or payments of a snapshot, or exactly one marker; always with a
+    cursor.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -508,7 +563,9 @@ class StreamPaymentEventsResponse(_message.Message):
 
         @_builtins.property
         def lag(self) -> _duration_pb2.Duration:
-            """How far the log's newest event is ahead of this cursor, in time. Zero when at the head."""
+            """How far the log's newest event is ahead of this cursor, in time. Zero when at the head. Unset
+            within a snapshot.
+            """
 
         def __init__(
             self,
@@ -537,10 +594,29 @@ class StreamPaymentEventsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SnapshotEnd(_message.Message):
+        """Every payment's state was delivered; what follows are the events after it. Sent once, and not
+        after a resume from later than it.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EVENTS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_END_FIELD_NUMBER: _builtins.int
+    PAYMENTS_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Resume point after this message. Opaque; bound to this service's log. Store it once the events
     were processed.
@@ -557,6 +633,14 @@ class StreamPaymentEventsResponse(_message.Message):
     def caught_up(self) -> Global___StreamPaymentEventsResponse.CaughtUp:
         """End of history."""
 
+    @_builtins.property
+    def snapshot_end(self) -> Global___StreamPaymentEventsResponse.SnapshotEnd:
+        """End of the snapshot."""
+
+    @_builtins.property
+    def payments(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.Payment]:
+        """Payments of a snapshot, in the order of their newest events. Empty outside of one."""
+
     def __init__(
         self,
         *,
@@ -564,12 +648,14 @@ class StreamPaymentEventsResponse(_message.Message):
         cursor: _builtins.str = ...,
         checkpoint: Global___StreamPaymentEventsResponse.Checkpoint | None = ...,
         caught_up: Global___StreamPaymentEventsResponse.CaughtUp | None = ...,
+        snapshot_end: Global___StreamPaymentEventsResponse.SnapshotEnd | None = ...,
+        payments: _abc.Iterable[_payment_pb2.Payment] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "checkpoint", b"checkpoint", "marker", b"marker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "checkpoint", b"checkpoint", "marker", b"marker", "snapshot_end", b"snapshot_end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "checkpoint", b"checkpoint", "cursor", b"cursor", "events", b"events", "marker", b"marker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "checkpoint", b"checkpoint", "cursor", b"cursor", "events", b"events", "marker", b"marker", "payments", b"payments", "snapshot_end", b"snapshot_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_marker: _TypeAlias = _typing.Literal["checkpoint", "caught_up"]  # noqa: Y015
+    _WhichOneofReturnType_marker: _TypeAlias = _typing.Literal["checkpoint", "caught_up", "snapshot_end"]  # noqa: Y015
     _WhichOneofArgType_marker: _TypeAlias = _typing.Literal["marker", b"marker"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_marker) -> _WhichOneofReturnType_marker | None: ...
 

@@ -101,7 +101,8 @@ class PaymentServiceServicer:
         Atomic: an event's payment is the payment after exactly that event. Resumable: from any cursor
         that was received. Bookmarkable: a checkpoint says that everything up to its cursor was
         delivered. Scoped: only what the caller may see. Expiring loudly: OUT_OF_RANGE with the oldest
-        cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless configured otherwise.
+        cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless
+        configured or asked otherwise.
 
         Store the cursor only after the events before it were processed. Across reconnections events
         arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends

@@ -62,7 +62,8 @@ class PaymentServiceStub:
     Atomic: an event's payment is the payment after exactly that event. Resumable: from any cursor
     that was received. Bookmarkable: a checkpoint says that everything up to its cursor was
     delivered. Scoped: only what the caller may see. Expiring loudly: OUT_OF_RANGE with the oldest
-    cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless configured otherwise.
+    cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless
+    configured or asked otherwise.
 
     Store the cursor only after the events before it were processed. Across reconnections events
     arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
@@ -111,7 +112,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Atomic: an event's payment is the payment after exactly that event. Resumable: from any cursor
     that was received. Bookmarkable: a checkpoint says that everything up to its cursor was
     delivered. Scoped: only what the caller may see. Expiring loudly: OUT_OF_RANGE with the oldest
-    cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless configured otherwise.
+    cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless
+    configured or asked otherwise.
 
     Store the cursor only after the events before it were processed. Across reconnections events
     arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
@@ -175,7 +177,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         Atomic: an event's payment is the payment after exactly that event. Resumable: from any cursor
         that was received. Bookmarkable: a checkpoint says that everything up to its cursor was
         delivered. Scoped: only what the caller may see. Expiring loudly: OUT_OF_RANGE with the oldest
-        cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless configured otherwise.
+        cursor when the log no longer reaches back. Live: a checkpoint at least every 15 seconds, unless
+        configured or asked otherwise.
 
         Store the cursor only after the events before it were processed. Across reconnections events
         arrive at least once; de-duplicate by `event_id`. The stream never ends with OK: planned ends
