@@ -19,6 +19,7 @@ from antom_payments.grpc_api import requests
 from antom_payments.grpc_api.session_requests import session_request as session_request_of
 from antom_payments.money import Money
 from antom_payments.payment import EventType
+from antom_payments.payment_event import EventFilter
 from antom_payments.v1 import payment_event_pb2, payment_pb2
 from antom_payments.v1 import payment_service_pb2 as pb
 
@@ -197,14 +198,13 @@ def test_a_cursor_that_can_be_none_is_refused(cursor: str) -> None:
     assert _fields(lambda: requests.stream_request(request)) == ["after_cursor"]
 
 
-def _stream(**filters: Any) -> requests.StreamRequest:
-    return requests.stream_request(pb.StreamPaymentEventsRequest(after_cursor="c", **filters))
+def _stream(**filters: Any) -> EventFilter:
+    asked = pb.StreamPaymentEventsRequest(after_cursor="c", **filters)
+    return requests.stream_request(asked).event_filter
 
 
 def test_an_empty_filter_is_no_restriction() -> None:
-    asked = _stream()
-    assert (asked.payment_request_ids, asked.types, asked.final_states_only) == (None, None, False)
-    assert asked.merchant_accounts == frozenset()
+    assert _stream() == EventFilter()
 
 
 def test_filters_arrive() -> None:

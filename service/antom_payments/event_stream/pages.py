@@ -14,6 +14,8 @@ from antom_payments.store import EventLog, LogPage
 _WINDOW = 5_000
 """Sequences that one statement looks at: a filter that admits little must not scan the log."""
 _ENCODED_AT_ONCE = 64
+_GATHERED_READS = 4
+"""So much is looked at for one page of a list, whatever it asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,34 @@ class Pages:
         self._page_events = page_events
         self._turns = asyncio.Semaphore(at_once)
 
-    async def read(self, after: Mark, up_to: int, event_filter: EventFilter) -> Page:
+    async def gather(
+        self, after: Mark, up_to: int, event_filter: EventFilter, *, limit: int, size_bytes: int
+    ) -> Page:
+        """A page of a list: some reads' worth, at most ``limit`` events and about ``size_bytes``.
+
+        Raises as `read` does.
+        """
+        entries: list[Entry] = []
+        here, size = after, 0
+        for _ in range(_GATHERED_READS):
+            wanted = limit - len(entries)
+            if not wanted or here.sequence >= up_to:
+                break
+            page = await self.read(here, up_to, event_filter, most=wanted)
+            for entry in page.entries:
+                size += len(entry.data)
+                if entries and size > size_bytes:
+                    return Page(tuple(entries), entries[-1].place())
+                entries.append(entry)
+            here = page.through
+        return Page(tuple(entries), here)
+
+    async def read(
+        self, after: Mark, up_to: int, event_filter: EventFilter, *, most: int | None = None
+    ) -> Page:
         """The next page after ``after``, at most up to ``up_to``, which the tail has seen.
+
+        At most ``most`` events, and never more than a read of the database may have.
 
         Raises:
             CursorExpired: events after ``after`` were pruned.
@@ -49,7 +77,7 @@ class Pages:
             page = await self._log.page(
                 after.sequence,
                 window=min(_WINDOW, up_to - after.sequence),
-                limit=self._page_events,
+                limit=min(most or self._page_events, self._page_events),
                 event_filter=None if event_filter == EVERYTHING else event_filter,
             )
             if page.head < up_to or self._is_of_another_log(page, after):

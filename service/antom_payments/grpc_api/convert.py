@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -57,6 +57,12 @@ def encode(event: PaymentEvent, cursor: str) -> bytes:
         events=[event_to_proto(event)], cursor=cursor
     )
     return response.SerializeToString()
+
+
+def events_of(responses: Iterable[bytes]) -> Sequence[payment_event_pb2.PaymentEvent]:
+    """The events that were serialised by `encode`, in order."""
+    joined = b"".join(responses)
+    return payment_service_pb2.StreamPaymentEventsResponse.FromString(joined).events
 
 
 def checkpoint(cursor: str, *, server_time: datetime, lag_seconds: float) -> bytes:

@@ -111,6 +111,16 @@ payments = Table(
         sqlite_where=IS_OPEN,
     ),
     Index(None, "last_sequence"),
+    # What lists page by, newest first and by state; the last also for what changed since a time.
+    Index("ix_payments_created", "merchant_account", "create_time", "payment_request_id"),
+    Index(
+        "ix_payments_created_in_state",
+        "merchant_account",
+        "state",
+        "create_time",
+        "payment_request_id",
+    ),
+    Index("ix_payments_updated", "merchant_account", "update_time", "payment_request_id"),
 )
 
 inquiries = Table(
