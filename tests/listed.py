@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from antom_payments.payment import Payment, PaymentState
 from antom_payments.store import PaymentStore
 from antom_payments.store.rows import payment_to_row
 from antom_payments.store.tables import payments
-from facts import a_payment
+from facts import NOW, a_payment
 
 
 def numbered_payment(
@@ -36,3 +37,63 @@ async def change(store: PaymentStore, payment_request_id: str, **values: Any) ->
     statement = update(payments).where(payments.c.payment_request_id == payment_request_id)
     async with store._database.writer.begin() as connection:
         await connection.execute(statement.values(**values))
+
+
+_MANY = {
+    "sqlite": """
+        WITH RECURSIVE numbers(n) AS (
+            SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :count
+        )
+        INSERT INTO payments ({columns}) SELECT {values} FROM numbers
+    """,
+    "postgresql": """
+        INSERT INTO payments ({columns})
+        SELECT {values} FROM generate_series(0, CAST(:count AS integer) - 1) AS numbers(n)
+    """,
+}
+"""One statement: hundreds of thousands of rows in seconds."""
+_TIME = {
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%S.000000', :now, '-' || n || ' seconds')",
+    "postgresql": "CAST(:now AS timestamptz) - n * interval '1 second'",
+}
+
+
+async def fill_many(store: PaymentStore, count: int) -> None:
+    """Payments of one merchant, the newest from NOW and one each second before it.
+
+    97 of 100 have SUCCEEDED, one each is FAILED, CANCELLED and EXPIRED; two share an order.
+    """
+    dialect = store._database.engine.dialect.name
+    time = _TIME[dialect]
+    values = {name: _literal(value) for name, value in payment_to_row(a_payment()).items()}
+    values |= {
+        "payment_request_id": "'pay-' || n",
+        "payment_id": "'P-' || n",
+        "reference_order_id": "'order-' || (n / 2)",
+        "state": "CASE n % 100 WHEN 1 THEN 'FAILED' WHEN 2 THEN 'CANCELLED'"
+        " WHEN 3 THEN 'EXPIRED' ELSE 'SUCCEEDED' END",
+        "create_time": time,
+        "update_time": time,
+        "last_sequence": "n",
+    }
+    statement = _MANY[dialect].format(columns=", ".join(values), values=", ".join(values.values()))
+    now = NOW if dialect == "postgresql" else NOW.strftime("%Y-%m-%d %H:%M:%S")
+    async with store._database.writer.begin() as connection:
+        await connection.execute(text(statement), {"count": count, "now": now})
+    async with store._database.writer.begin() as connection:
+        # As autovacuum would before long.
+        await connection.execute(text("ANALYZE payments"))
+
+
+def _literal(value: Any) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case dict() | list():
+            return f"'{json.dumps(value)}'"
+        case _:
+            return f"'{value}'"

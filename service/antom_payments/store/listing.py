@@ -93,7 +93,9 @@ def _alternatives(wanted: PaymentFilter) -> Iterator[frozenset[PaymentState]]:
 
 def _in_states(states: frozenset[PaymentState]) -> Iterator[ColumnElement[bool]]:
     if len(states) == 1:
-        yield payments.c.state == next(iter(states)).value
+        # Part of the statement: which index is best depends on how rare the state is.
+        state = next(iter(states)).value
+        yield payments.c.state == literal(state, payments.c.state.type, literal_execute=True)
     elif states:
         yield payments.c.state.in_(sorted(state.value for state in states))
 
