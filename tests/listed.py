@@ -10,6 +10,7 @@ from sqlalchemy import text, update
 
 from antom_payments.payment import Payment, PaymentState
 from antom_payments.store import PaymentStore
+from antom_payments.store.database import Database
 from antom_payments.store.rows import payment_to_row
 from antom_payments.store.tables import payments
 from facts import NOW, a_payment
@@ -42,28 +43,29 @@ async def change(store: PaymentStore, payment_request_id: str, **values: Any) ->
 _MANY = {
     "sqlite": """
         WITH RECURSIVE numbers(n) AS (
-            SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :count
+            SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n < :last
         )
         INSERT INTO payments ({columns}) SELECT {values} FROM numbers
     """,
     "postgresql": """
         INSERT INTO payments ({columns})
-        SELECT {values} FROM generate_series(0, CAST(:count AS integer) - 1) AS numbers(n)
+        SELECT {values} FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS numbers(n)
     """,
 }
-"""One statement: hundreds of thousands of rows in seconds."""
+_AT_ONCE = 20_000
+"""Rows of one statement: no statement may take longer than some seconds."""
 _TIME = {
     "sqlite": "strftime('%Y-%m-%d %H:%M:%S.000000', :now, '-' || n || ' seconds')",
     "postgresql": "CAST(:now AS timestamptz) - n * interval '1 second'",
 }
 
 
-async def fill_many(store: PaymentStore, count: int) -> None:
+async def fill_many(database: Database, count: int) -> None:
     """Payments of one merchant, the newest from NOW and one each second before it.
 
     97 of 100 have SUCCEEDED, one each is FAILED, CANCELLED and EXPIRED; two share an order.
     """
-    dialect = store._database.engine.dialect.name
+    dialect = database.engine.dialect.name
     time = _TIME[dialect]
     values = {name: _literal(value) for name, value in payment_to_row(a_payment()).items()}
     values |= {
@@ -78,10 +80,16 @@ async def fill_many(store: PaymentStore, count: int) -> None:
     }
     statement = _MANY[dialect].format(columns=", ".join(values), values=", ".join(values.values()))
     now = NOW if dialect == "postgresql" else NOW.strftime("%Y-%m-%d %H:%M:%S")
-    async with store._database.writer.begin() as connection:
-        await connection.execute(text(statement), {"count": count, "now": now})
-    async with store._database.writer.begin() as connection:
-        # As autovacuum would before long.
+    for first in range(0, count, _AT_ONCE):
+        numbers = {"first": first, "last": min(first + _AT_ONCE, count) - 1}
+        async with database.writer.begin() as connection:
+            await connection.execute(text(statement), {**numbers, "now": now})
+    await analyze(database)
+
+
+async def analyze(database: Database) -> None:
+    """Gather statistics, as PostgreSQL does by itself before long."""
+    async with database.writer.begin() as connection:
         await connection.execute(text("ANALYZE payments"))
 
 

@@ -7,14 +7,9 @@ revision = "0003"
 down_revision = "0002"
 
 _INDEXES = {
-    "ix_payments_created": ["merchant_account", "create_time", "payment_request_id"],
-    "ix_payments_created_in_state": [
-        "merchant_account",
-        "state",
-        "create_time",
-        "payment_request_id",
-    ],
-    "ix_payments_updated": ["merchant_account", "update_time", "payment_request_id"],
+    "ix_payments_created": ["merchant_account", "create_time"],
+    "ix_payments_created_in_state": ["merchant_account", "state", "create_time"],
+    "ix_payments_updated": ["merchant_account", "update_time"],
 }
 
 
