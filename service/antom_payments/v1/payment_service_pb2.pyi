@@ -62,8 +62,8 @@ class _PaymentOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentO
     PAYMENT_ORDER_UNSPECIFIED: _PaymentOrder.ValueType  # 0
     """Same as PAYMENT_ORDER_CREATE_TIME_DESC."""
     PAYMENT_ORDER_CREATE_TIME_DESC: _PaymentOrder.ValueType  # 1
-    """Newest first, by `create_time`. What is created while pages are read comes in none of the later
-    ones.
+    """Newest first, by `create_time`. What is created while pages are read belongs before them, and is
+    told on the stream.
     """
     PAYMENT_ORDER_UPDATE_TIME_ASC: _PaymentOrder.ValueType  # 2
     """What changed longest ago first, by `update_time`. A payment that changes while pages are read
@@ -76,8 +76,8 @@ class PaymentOrder(_PaymentOrder, metaclass=_PaymentOrderEnumTypeWrapper):
 PAYMENT_ORDER_UNSPECIFIED: PaymentOrder.ValueType  # 0
 """Same as PAYMENT_ORDER_CREATE_TIME_DESC."""
 PAYMENT_ORDER_CREATE_TIME_DESC: PaymentOrder.ValueType  # 1
-"""Newest first, by `create_time`. What is created while pages are read comes in none of the later
-ones.
+"""Newest first, by `create_time`. What is created while pages are read belongs before them, and is
+told on the stream.
 """
 PAYMENT_ORDER_UPDATE_TIME_ASC: PaymentOrder.ValueType  # 2
 """What changed longest ago first, by `update_time`. A payment that changes while pages are read
