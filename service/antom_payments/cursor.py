@@ -95,7 +95,7 @@ class CursorSeal:
     def __init__(self, key: bytes, log_id: str) -> None:
         """``key`` is 64 random bytes (AES-256-SIV), kept with the log that ``log_id`` names."""
         self._cipher = AESSIV(key)
-        self._bound_to = [_VERSION, log_id.encode()]
+        self._log_id = log_id.encode()
 
     def seal(self, position: Position | SnapshotPosition) -> str:
         """The position as a cursor: 46 characters of base64url, 56 of a place in a snapshot.
@@ -109,21 +109,16 @@ class CursorSeal:
                 )
             case Position(sequence, fingerprint, phase):
                 plain = _POSITION.pack(phase, sequence, fingerprint)
-        sealed = _VERSION + self._cipher.encrypt(plain, self._bound_to)
-        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        return self.seal_bytes(_VERSION, plain)
 
     def open(self, text: str) -> Position | SnapshotPosition:
         """The position that a cursor seals.
 
         Raises CursorInvalid when it is garbled, of another log or of a newer version.
         """
-        sealed = _from_base64url(text)
-        if sealed[:1] != _VERSION:
+        if len(text) not in _TEXT_LENGTHS:
             raise CursorInvalid
-        try:
-            plain = self._cipher.decrypt(sealed[1:], self._bound_to)
-        except InvalidTag:
-            raise CursorInvalid from None
+        plain = self.open_bytes(_VERSION, text)
         if len(plain) == _POSITION.size:
             phase, sequence, fingerprint = _POSITION.unpack(plain)
             return Position(sequence, fingerprint, phase)
@@ -132,11 +127,24 @@ class CursorSeal:
             raise CursorInvalid
         return SnapshotPosition(sequence, Position(head, fingerprint))
 
+    def seal_bytes(self, version: bytes, plain: bytes) -> str:
+        """Seal anything else that goes to callers and comes back; ``version``, a byte, tells it."""
+        sealed = version + self._cipher.encrypt(plain, [version, self._log_id])
+        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+    def open_bytes(self, version: bytes, text: str) -> bytes:
+        """What `seal_bytes` sealed with that version byte; raises CursorInvalid for all else."""
+        sealed = _from_base64url(text)
+        if sealed[:1] != version:
+            raise CursorInvalid
+        try:
+            return self._cipher.decrypt(sealed[1:], [version, self._log_id])
+        except InvalidTag:
+            raise CursorInvalid from None
+
 
 def _from_base64url(text: str) -> bytes:
     """Decode strictly: Python ignores foreign characters and the last character's spare bits."""
-    if len(text) not in _TEXT_LENGTHS:
-        raise CursorInvalid
     try:
         sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):

@@ -37,6 +37,7 @@ from antom_payments.errors import (
 from antom_payments.fact import Fact, Notification
 from antom_payments.inquiry import Examined, Inquirer
 from antom_payments.payment import Payment, PaymentState, Source
+from antom_payments.payment_filter import PaymentFilter, PaymentOrder, Place
 from antom_payments.sdk_event import NextStep, SdkEvent, next_step
 from antom_payments.session import Session, SessionRequest
 from antom_payments.store import Applied, Member, PaymentStore, SessionClaim, kept
@@ -172,6 +173,21 @@ class PaymentService:
             return payment
         examined = await self._within(self._shared_inquiry(payment), budget_seconds)
         return examined.payment
+
+    async def list_payments(
+        self,
+        caller: Caller,
+        wanted: PaymentFilter,
+        order: PaymentOrder,
+        *,
+        after: Place | None,
+        limit: int,
+    ) -> list[Payment]:
+        """At most ``limit`` payments in order, after a place; raises MerchantNotFound."""
+        scope = self.scope(caller, wanted.merchant_accounts)
+        mine = frozenset(self._merchants) if scope is None else scope
+        wanted = replace(wanted, merchant_accounts=mine)
+        return await self._store.listing.page(wanted, order, after=after, limit=limit)
 
     async def report_sdk_event(
         self, caller: Caller, key: PaymentKey, reported: SdkEvent

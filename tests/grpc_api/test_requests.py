@@ -20,6 +20,7 @@ from antom_payments.grpc_api import requests
 from antom_payments.grpc_api.session_requests import session_request as session_request_of
 from antom_payments.money import Money
 from antom_payments.payment import EventType
+from antom_payments.payment_event import EventFilter
 from antom_payments.v1 import payment_event_pb2, payment_pb2
 from antom_payments.v1 import payment_service_pb2 as pb
 
@@ -242,19 +243,21 @@ def test_a_cursor_that_can_be_none_is_refused(cursor: str) -> None:
     ]
 
 
-def _stream(**filters: Any) -> requests.StreamRequest:
-    request = pb.StreamPaymentEventsRequest(after_cursor="c", **filters)
+def _stream(**asked: Any) -> requests.StreamRequest:
+    request = pb.StreamPaymentEventsRequest(after_cursor="c", **asked)
     return requests.stream_request(request, checkpoint_seconds=15)
 
 
+def _filter(**asked: Any) -> EventFilter:
+    return _stream(**asked).event_filter
+
+
 def test_an_empty_filter_is_no_restriction() -> None:
-    asked = _stream()
-    assert (asked.payment_request_ids, asked.types, asked.final_states_only) == (None, None, False)
-    assert asked.merchant_accounts == frozenset()
+    assert _filter() == EventFilter()
 
 
 def test_filters_arrive() -> None:
-    asked = _stream(
+    asked = _filter(
         merchant_accounts=["shop", "shop"],
         payment_request_ids=["order-1"],
         event_types=[payment_event_pb2.PAYMENT_EVENT_TYPE_CAPTURE_FAILED],

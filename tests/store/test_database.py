@@ -336,15 +336,15 @@ async def test_migrating_from_several_processes_at_once_is_done_once(
         assert len(await whole_log(store)) == 1
 
 
+def differences(connection: Connection) -> list[object]:
+    """Between the schema and the tables of the code."""
+    options = {"compare_type": True, "compare_server_default": True}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
 async def test_the_migrations_make_exactly_the_tables_that_the_code_uses(
     database_url: str,
 ) -> None:
-    def differences(connection: Connection) -> list[object]:
-        options = {"compare_type": True, "compare_server_default": True}
-        return list(
-            compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
-        )
-
     engine = create_async_engine(database_url)
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from functools import partial
 
+import asyncpg
+import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.payment import PaymentState
@@ -16,21 +20,30 @@ from antom_payments.store.rows import payment_to_row
 from antom_payments.store.schema import _MIGRATIONS
 from antom_payments.store.tables import payments
 from clock import FrozenClock
+from docs_tables import ROOT
 from facts import a_payment
+from store.test_database import differences
+
+LISTED_BY = (
+    "ix_payments_created",
+    "ix_payments_created_in_state",
+    "ix_payments_updated",
+    "ix_payments_told",
+)
 
 
-def to_0001(connection: Connection) -> None:
+def to(revision: str, connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "0001")
+    command.upgrade(config, revision)
 
 
-async def of_0001(url: str) -> Database:
-    """A database as the version before left it: a payment is open in it."""
+async def of(revision: str, url: str) -> Database:
+    """A database as an earlier version left it: a payment is open in it."""
     database = Database(url)
     async with database.writer.begin() as connection:
-        await connection.run_sync(to_0001)
+        await connection.run_sync(partial(to, revision))
         waiting = payment_to_row(a_payment(PaymentState.AWAITING_BUYER))
         await connection.execute(payments.insert().values(waiting))
     return database
@@ -42,10 +55,10 @@ async def a_lock_is_waited_for(connection: AsyncConnection) -> None:
         pass
 
 
-async def test_what_is_open_in_a_database_of_the_version_before_is_asked_about(
+async def test_what_is_open_in_a_database_of_the_first_version_is_asked_about(
     empty_database_url: str, cipher: DataCipher, clock: FrozenClock
 ) -> None:
-    await (await of_0001(empty_database_url)).dispose()
+    await (await of("0001", empty_database_url)).dispose()
     await migrate(empty_database_url)
     async with open_store(empty_database_url, cipher=cipher, now=clock.now) as store:
         assert await store.adopt_missing_inquiries() == 1
@@ -57,7 +70,7 @@ async def test_a_migration_and_a_notification_that_is_being_applied_wait_for_eac
     empty_postgres_url: str,
 ) -> None:
     """The order of locks of whoever applies: payments read, notifications and payments written."""
-    database = await of_0001(empty_postgres_url)
+    database = await of("0001", empty_postgres_url)
     async with database.engine.connect() as watching, database.writer.begin() as applying:
         await applying.execute(text("SELECT * FROM payments FOR UPDATE"))
         await applying.execute(text("UPDATE notifications SET copies = copies + 1"))
@@ -67,4 +80,49 @@ async def test_a_migration_and_a_notification_that_is_being_applied_wait_for_eac
         await applying.execute(text("UPDATE payments SET version = version + 1"))
     async with asyncio.timeout(10):
         assert await migrating >= "0002"
+    await database.dispose()
+
+
+async def index_numbers(database: Database) -> dict[str, tuple[int, bool]]:
+    """The indexes of lists that there are: the file's number, and whether they serve."""
+    asked = text(
+        "SELECT relname, relfilenode, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid"
+        " WHERE relname = ANY(:names)"
+    )
+    async with database.engine.connect() as connection:
+        found = await connection.execute(asked, {"names": list(LISTED_BY)})
+        return {row[0]: (row[1], row[2]) for row in found}
+
+
+async def test_indexes_that_an_operator_built_beside_writers_are_kept_and_failed_ones_replaced(
+    empty_postgres_url: str,
+) -> None:
+    """As docs/database.md says: built before the migration, which then has little to do."""
+    database = await of("0002", empty_postgres_url)
+    async with database.writer.begin() as connection:
+        another = a_payment(PaymentState.FAILED, payment_request_id="another")
+        await connection.execute(payments.insert().values(payment_to_row(another)))
+    page = (ROOT / "docs" / "database.md").read_text("utf-8")
+    [built] = re.findall(r"^```sql\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    plain = make_url(empty_postgres_url).set(drivername="postgresql")
+    operator = await asyncpg.connect(plain.render_as_string(hide_password=False))
+    for statement in built.strip().split(";\n"):
+        await operator.execute(statement)
+    before = await index_numbers(database)
+    assert {name: valid for name, (_, valid) in before.items()} == dict.fromkeys(LISTED_BY, True)
+    # A build that fails leaves its index behind.
+    await operator.execute("DROP INDEX ix_payments_updated")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await operator.execute(
+            "CREATE UNIQUE INDEX CONCURRENTLY ix_payments_updated ON payments (currency_code)"
+        )
+    await operator.close()
+    assert not (await index_numbers(database))["ix_payments_updated"][1]
+    assert await migrate(empty_postgres_url) >= "0003"
+    after = await index_numbers(database)
+    assert {name: valid for name, (_, valid) in after.items()} == dict.fromkeys(LISTED_BY, True)
+    kept = {name for name in LISTED_BY if after[name] == before[name]}
+    assert kept == {*LISTED_BY} - {"ix_payments_updated"}
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
     await database.dispose()

@@ -1,4 +1,4 @@
-"""The Python client: sessions, payments, and events that resume by themselves.
+"""The Python client: sessions, payments, lists, and events that resume by themselves.
 
 It needs `antom_payments.v1`, grpcio, googleapis-common-protos and opentelemetry-api, and nothing
 else of this distribution.
@@ -32,6 +32,7 @@ from antom_payments.client.following import (
     Latest,
     Snapshot,
 )
+from antom_payments.client.listing import EventList, PaymentList
 
 __all__ = [
     "PLAINTEXT",
@@ -48,6 +49,7 @@ __all__ = [
     "CursorStore",
     "CursorUnusable",
     "Earliest",
+    "EventList",
     "FieldViolation",
     "FileCursorStore",
     "Following",
@@ -57,6 +59,7 @@ __all__ = [
     "MemoryCursorStore",
     "NewPaymentRequestIdNeeded",
     "NotFound",
+    "PaymentList",
     "PaymentRequestIdReused",
     "Payments",
     "SessionRefused",

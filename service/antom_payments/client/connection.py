@@ -19,12 +19,17 @@ from antom_payments.client.following import (
     Start,
     start_at,
 )
+from antom_payments.client.listing import ALWAYS, Between, EventList, PaymentList, time_range
 from antom_payments.v1.payment_event_pb2 import PaymentEventType
+from antom_payments.v1.payment_pb2 import PaymentState
 from antom_payments.v1.payment_service_pb2 import (
     CreateSessionRequest,
     CreateSessionResponse,
     GetPaymentRequest,
     GetPaymentResponse,
+    ListPaymentEventsRequest,
+    ListPaymentsRequest,
+    PaymentOrder,
     ReadMode,
     ReportSdkEventRequest,
     ReportSdkEventResponse,
@@ -194,6 +199,97 @@ class Payments:
             payment_result_code=payment_result_code,
         )
         return await _answer(self._stub.ReportSdkEvent, request, timeout_seconds)
+
+    def list_payments(
+        self,
+        *,
+        merchant_accounts: Collection[str] = (),
+        states: Collection[PaymentState.ValueType] = (),
+        reference_order_id: str = "",
+        created: Between = ALWAYS,
+        changed: Between = ALWAYS,
+        order: PaymentOrder.ValueType = PaymentOrder.PAYMENT_ORDER_CREATE_TIME_DESC,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_seconds: float | None = None,
+    ) -> PaymentList:
+        """List payments, newest first unless ``order`` says otherwise; pages are read as needed.
+
+        A payment that changes meanwhile may be missed, or come as it was. To miss nothing, follow
+        `AfterCursor` of any page's `cursor` once all pages were read: see `PaymentList.pages`.
+
+        Args:
+            merchant_accounts: only these merchants; empty is all that the caller may see.
+            states: only payments in these states; empty is all.
+            reference_order_id: only payments of this order; empty is all.
+            created: only payments first stored from the first time until just before the second.
+            changed: only payments last changed so; goes with PAYMENT_ORDER_UPDATE_TIME_ASC.
+            order: see the contract.
+            page_size: most payments of a page; 0 is the service's choice.
+            page_token: `next_page_token` of a page of the same list, to go on from.
+            timeout_seconds: for each page; 30 seconds at most.
+
+        The iteration raises:
+            InvalidRequest, NotFound: a filter is wrong, or the token is of another list.
+            CursorExpired, LogRewound: there is no going on; begin with the first page again.
+            TryAgain: a repetition may work.
+            CallFailed: anything else.
+            ValueError: a time is naive.
+        """
+        request = ListPaymentsRequest(
+            merchant_accounts=merchant_accounts,
+            states=states,
+            reference_order_id=reference_order_id,
+            create_time=time_range(created),
+            update_time=time_range(changed),
+            order=order,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return PaymentList(
+            lambda page: _answer(self._stub.ListPayments, page, timeout_seconds), request
+        )
+
+    def list_payment_events(
+        self,
+        *,
+        merchant_accounts: Collection[str] = (),
+        payment_request_ids: Collection[str] = (),
+        event_types: Collection[PaymentEventType.ValueType] = (),
+        final_states_only: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_seconds: float | None = None,
+    ) -> EventList:
+        """List payment events in the order of their commits, up to the log's end.
+
+        Args:
+            merchant_accounts: only these merchants; empty is all that the caller may see.
+            payment_request_ids: only these payments, at most 100; empty is all.
+            event_types: only these types; empty is all.
+            final_states_only: only events after which the payment is in a final state.
+            page_size: most events of a page; 0 is the service's choice.
+            page_token: any cursor, or a page's `next_page_token`, to begin after; empty is the
+                oldest event kept.
+            timeout_seconds: for each page; 30 seconds at most.
+
+        The iteration raises:
+            CursorExpired, CursorInvalid, LogRewound: there is no beginning after the token.
+            InvalidRequest, NotFound: a filter is wrong.
+            TryAgain: a repetition may work.
+            CallFailed: anything else.
+        """
+        request = ListPaymentEventsRequest(
+            merchant_accounts=merchant_accounts,
+            payment_request_ids=payment_request_ids,
+            event_types=event_types,
+            final_states_only=final_states_only,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return EventList(
+            lambda page: _answer(self._stub.ListPaymentEvents, page, timeout_seconds), request
+        )
 
     def follow(
         self,

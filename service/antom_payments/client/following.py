@@ -70,7 +70,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class AfterCursor:
-    """Start after a cursor, from CreateSession, GetPayment or an earlier batch."""
+    """Start after a cursor, from CreateSession, GetPayment, a list or an earlier batch."""
 
     cursor: str
 

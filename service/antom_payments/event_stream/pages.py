@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from antom_payments.errors import CursorExpired, LogCorrupt, LogRewound
 from antom_payments.event_stream.entry import EVERYTHING, Encoder, Entry, Mark, PaymentEntry
@@ -18,6 +19,8 @@ _KEYED_WINDOW = 50_000
 passes over what is not theirs. With more names, PostgreSQL's generic plan walks the window."""
 _FEW = 5
 _ENCODED_AT_ONCE = 64
+_GATHERED_READS = 4
+"""So much is looked at for one page of a list, whatever it asks for."""
 
 
 def window_of(event_filter: EventFilter) -> int:
@@ -28,11 +31,16 @@ def window_of(event_filter: EventFilter) -> int:
     return _KEYED_WINDOW if is_keyed and wants_all_of_them else _WINDOW
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Whatever a filter admits up to `through`."""
+Told = Entry | PaymentEntry
+"""What a page has."""
+E_co = TypeVar("E_co", bound=Told, covariant=True)
 
-    entries: tuple[Entry, ...] | tuple[PaymentEntry, ...]
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[E_co]):
+    """Whatever a filter admits up to `through`: events, or payments of a snapshot."""
+
+    entries: tuple[E_co, ...]
     through: Mark
 
 
@@ -54,8 +62,34 @@ class Pages:
         self._page_events = page_events
         self._turns = turns
 
-    async def read(self, after: Mark, up_to: int, event_filter: EventFilter) -> Page:
+    async def gather(
+        self, after: Mark, up_to: int, event_filter: EventFilter, *, limit: int, size_bytes: int
+    ) -> Page[Entry]:
+        """A page of a list: some reads' worth, at most ``limit`` events and about ``size_bytes``.
+
+        Raises as `read` does.
+        """
+        entries: list[Entry] = []
+        here, size = after, 0
+        for _ in range(_GATHERED_READS):
+            wanted = limit - len(entries)
+            if not wanted or here.sequence >= up_to:
+                break
+            page = await self.read(here, up_to, event_filter, most=wanted)
+            for entry in page.entries:
+                size += len(entry.data)
+                if entries and size > size_bytes:
+                    return Page(tuple(entries), entries[-1].place())
+                entries.append(entry)
+            here = page.through
+        return Page(tuple(entries), here)
+
+    async def read(
+        self, after: Mark, up_to: int, event_filter: EventFilter, *, most: int | None = None
+    ) -> Page[Entry]:
         """The next page after ``after``, at most up to ``up_to``, which the tail has seen.
+
+        At most ``most`` events, and never more than a read of the database may have.
 
         Raises:
             CursorExpired: events after ``after`` were pruned.
@@ -67,7 +101,7 @@ class Pages:
             page = await self._log.page(
                 after.sequence,
                 window=min(window_of(event_filter), up_to - after.sequence),
-                limit=self._page_events,
+                limit=min(most or self._page_events, self._page_events),
                 event_filter=None if event_filter == EVERYTHING else event_filter,
             )
             if page.head < up_to or self._is_of_another_log(page, after):

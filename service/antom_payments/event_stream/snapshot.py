@@ -40,7 +40,7 @@ class Snapshots:
         self._page_payments = page_payments
         self._turns = turns
 
-    async def read(self, after: SnapshotMark, event_filter: EventFilter) -> Page:
+    async def read(self, after: SnapshotMark, event_filter: EventFilter) -> Page[PaymentEntry]:
         """The next payments; the page's end is a place in the log when that was the last of them.
 
         Raises:

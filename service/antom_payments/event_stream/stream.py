@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from antom_payments.cursor import CursorSeal
-from antom_payments.errors import LogRewound
-from antom_payments.event_stream.entry import Encode, Encoder
-from antom_payments.event_stream.pages import Pages
+from antom_payments.errors import CursorInvalid, LogRewound
+from antom_payments.event_stream.entry import Encode, Encoder, Entry, Mark, SnapshotMark
+from antom_payments.event_stream.pages import Page, Pages
 from antom_payments.event_stream.ring import Ring
 from antom_payments.event_stream.snapshot import Snapshots
-from antom_payments.event_stream.starts import Start, Starts
+from antom_payments.event_stream.starts import AfterCursor, Start, Starts
 from antom_payments.event_stream.subscription import BatchLimits, Subscription
 from antom_payments.event_stream.tail import Pace, Tail
 from antom_payments.event_stream.wake_ups import WakeUps
@@ -57,8 +57,8 @@ class EventStream:
             pace: of the tail.
         """
         self._log = log
-        seal = CursorSeal(log.cursor_key, log.log_id)
-        self._encoder = Encoder(seal, encode)
+        self._seal = CursorSeal(log.cursor_key, log.log_id)
+        self._encoder = Encoder(self._seal, encode)
         start = self._encoder.mark_before(None)
         self._ring = Ring(start, events=ring_events, size_bytes=ring_bytes)
         turns = asyncio.Semaphore(page_reads)
@@ -80,8 +80,13 @@ class EventStream:
             page_payments=page_events,
             turns=turns,
         )
-        self._starts = Starts(log, seal, self._ring, self._encoder, reach=self._tail.reach)
+        self._starts = Starts(log, self._seal, self._ring, self._encoder, reach=self._tail.reach)
         self._limits = limits or BatchLimits()
+
+    @property
+    def seal(self) -> CursorSeal:
+        """Seals what callers are given to bring back, for this log alone."""
+        return self._seal
 
     @property
     def subscribers(self) -> int:
@@ -107,15 +112,8 @@ class EventStream:
             LogCorrupt: the log has a hole at its end.
             StoreUnavailable: the database cannot be used.
         """
-        while True:
-            await self._tail.reach(0)
-            epoch = self._ring.epoch
-            mark = await self._starts.mark_of(start)
-            # Otherwise the log was restored meanwhile: look again.
-            if epoch == self._ring.epoch:
-                break
         subscription = Subscription(
-            mark,
+            await self._place(start),
             event_filter,
             ring=self._ring,
             pages=self._pages,
@@ -125,6 +123,34 @@ class EventStream:
         )
         self._wake_ups.add(subscription)
         return subscription
+
+    async def page(
+        self, start: Start, event_filter: EventFilter, *, limit: int, size_bytes: int
+    ) -> tuple[Page[Entry], bool]:
+        """What ``event_filter`` admits after a start: at most ``limit`` events, some bytes' worth.
+
+        Also whether the log ended there when this was asked. A page looks at a stretch of the log
+        of limited length: one of a filter may be empty, and not the last. Raises as `subscribe`.
+        """
+        # The tail may be a moment late; what is committed before the call is in its answer.
+        _, head = await self._log.bounds()
+        await self._tail.reach(head)
+        mark = await self._log_place(start)
+        head = self._ring.head.sequence
+        page = await self._pages.gather(
+            mark, head, event_filter, limit=limit, size_bytes=size_bytes
+        )
+        return page, page.through.sequence >= head
+
+    async def head_cursor(self) -> str:
+        """The cursor after the newest event that is committed now; raises StoreUnavailable."""
+        newest = await self._log.newest()
+        mark = self._encoder.mark(newest) if newest else self._encoder.mark_before(None)
+        return mark.cursor
+
+    async def confirm(self, cursor: str) -> None:
+        """Raise, as `subscribe` would, when there is no going on from the cursor."""
+        await self._log_place(AfterCursor(cursor))
 
     def cursor_at(self, sequence: int, event_id: str) -> str:
         """The cursor directly after an event."""
@@ -150,3 +176,20 @@ class EventStream:
             oldest = await self._log.oldest()
             if oldest is None or sequence < oldest.sequence:
                 return self._encoder.mark_before(oldest).cursor
+
+    async def _place(self, start: Start) -> Mark:
+        """Where to start, in what the tail reads now."""
+        while True:
+            await self._tail.reach(0)
+            epoch = self._ring.epoch
+            mark = await self._starts.mark_of(start)
+            # Otherwise the log was restored meanwhile: look again.
+            if epoch == self._ring.epoch:
+                return mark
+
+    async def _log_place(self, start: Start) -> Mark:
+        """The same of a list, which has no snapshots; raises CursorInvalid for a place in one."""
+        mark = await self._place(start)
+        if isinstance(mark, SnapshotMark):
+            raise CursorInvalid
+        return mark

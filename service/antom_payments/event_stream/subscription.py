@@ -16,7 +16,7 @@ from antom_payments.event_stream.entry import (
     PaymentEntry,
     SnapshotMark,
 )
-from antom_payments.event_stream.pages import Page, Pages
+from antom_payments.event_stream.pages import Page, Pages, Told
 from antom_payments.event_stream.ring import Ring
 from antom_payments.event_stream.snapshot import Snapshots
 from antom_payments.payment_event import EventFilter
@@ -88,8 +88,8 @@ class Subscription:
         # The first event that was wanted since the head was last reached; 0 is none. What else is
         # wanted lies behind it: later ones are not noted.
         self._next_match = 0
-        self._page: Page | None = None
-        self._reading: asyncio.Task[Page] | None = None
+        self._page: Page[Told] | None = None
+        self._reading: asyncio.Task[Page[Told]] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._error: PaymentsError | None = None
 
@@ -191,7 +191,7 @@ class Subscription:
             self._move_to(last)
         return batch
 
-    def _take_page(self, page: Page, most: int) -> Batch | None:
+    def _take_page(self, page: Page[Told], most: int) -> Batch | None:
         """The next batch of a page; the page is let go with its last one."""
         ends_snapshot = isinstance(self._mark, SnapshotMark) and not isinstance(
             page.through, SnapshotMark
@@ -210,7 +210,7 @@ class Subscription:
 
     def _joined(
         self,
-        entries: Iterable[Entry] | Iterable[PaymentEntry],
+        entries: Iterable[Told],
         most: int,
         admits: Callable[[Any], bool] | None = None,
     ) -> tuple[Batch | None, Mark | None]:
@@ -264,7 +264,7 @@ class Subscription:
             timer.cancel()
             self._waiter = None
 
-    def _page_read(self) -> Coroutine[Any, Any, Page]:
+    def _page_read(self) -> Coroutine[Any, Any, Page[Told]]:
         if isinstance(self._mark, SnapshotMark):
             return self._snapshots.read(self._mark, self.event_filter)
         return self._pages.read(self._mark, self._goal(), self.event_filter)
@@ -285,7 +285,7 @@ class Subscription:
             await self._wait(min(seconds, random.uniform(0, _RETRY_SECONDS)))
 
 
-def _acknowledge(reading: asyncio.Task[Page]) -> None:
+def _acknowledge(reading: asyncio.Task[Page[Told]]) -> None:
     """Look at the outcome: a closed subscriber does not, and asyncio would complain."""
     if not reading.cancelled():
         reading.exception()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -59,6 +59,12 @@ def encode(told: PaymentEvent | Payment, cursor: str) -> bytes:
     else:
         response.payments.append(payment_to_proto(told))
     return response.SerializeToString()
+
+
+def events_of(responses: Iterable[bytes]) -> Sequence[payment_event_pb2.PaymentEvent]:
+    """The events that were serialised by `encode`, in order."""
+    joined = b"".join(responses)
+    return payment_service_pb2.StreamPaymentEventsResponse.FromString(joined).events
 
 
 def checkpoint(cursor: str, *, server_time: datetime, lag_seconds: float | None) -> bytes:

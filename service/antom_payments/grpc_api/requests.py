@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from antom_payments.event_stream import AfterCursor, AtTime, Earliest, Latest, Snapshot, Start
 from antom_payments.grpc_api.convert import EVENT_TYPES, SDK_EVENT_CODES
 from antom_payments.grpc_api.faults import Faults
-from antom_payments.payment import EventType
+from antom_payments.payment_event import EventFilter
 from antom_payments.sdk_event import SdkEvent
 from antom_payments.service import PaymentKey
 from antom_payments.v1 import payment_service_pb2
@@ -37,13 +37,11 @@ _READ_MODES = {
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """A subscription as asked for; None means no restriction."""
+    """A subscription as asked for."""
 
     start: Start
-    merchant_accounts: frozenset[str]
-    payment_request_ids: frozenset[str] | None
-    types: frozenset[EventType] | None
-    final_states_only: bool
+    event_filter: EventFilter
+    """Not yet within what the caller may see."""
     checkpoint_seconds: float
     events_per_second: int
     """0 is no bound."""
@@ -101,6 +99,20 @@ def stream_request(
     """
     faults = Faults()
     start = _start(request, faults)
+    wanted = event_filter(request, faults)
+    checkpoint_seconds = _checkpoint_seconds(request, checkpoint_seconds, faults)
+    if request.max_events_per_second < 0:
+        faults.add("max_events_per_second", "must be 0, which is no bound, or more")
+    faults.conclude()
+    return StreamRequest(start, wanted, checkpoint_seconds, request.max_events_per_second)
+
+
+def event_filter(
+    request: payment_service_pb2.StreamPaymentEventsRequest
+    | payment_service_pb2.ListPaymentEventsRequest,
+    faults: Faults,
+) -> EventFilter:
+    """Which events a reader wants, before it is told what it may see; adds to ``faults``."""
     for field in ("merchant_accounts", "payment_request_ids"):
         if len(getattr(request, field)) > MAX_FILTER_VALUES:
             faults.add(field, f"must be at most {MAX_FILTER_VALUES}")
@@ -112,18 +124,11 @@ def stream_request(
     if None in types:
         # Ignoring one would widen the filter to everything, or narrow it without a word.
         faults.add("event_types", "unspecified and unknown values are refused")
-    checkpoint_seconds = _checkpoint_seconds(request, checkpoint_seconds, faults)
-    if request.max_events_per_second < 0:
-        faults.add("max_events_per_second", "must be 0, which is no bound, or more")
-    faults.conclude()
-    return StreamRequest(
-        start=start,
-        merchant_accounts=frozenset(request.merchant_accounts),
+    return EventFilter(
+        merchant_accounts=frozenset(request.merchant_accounts) or None,
         payment_request_ids=frozenset(request.payment_request_ids) or None,
         types=frozenset(kind for kind in types if kind) or None,
         final_states_only=request.final_states_only,
-        checkpoint_seconds=checkpoint_seconds,
-        events_per_second=request.max_events_per_second,
     )
 
 

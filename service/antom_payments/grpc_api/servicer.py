@@ -13,9 +13,10 @@ import grpc
 
 from antom_payments.errors import DeadlineExceeded
 from antom_payments.event_stream import EventStream, Subscription
-from antom_payments.grpc_api import convert, requests, session_requests, tracing
+from antom_payments.grpc_api import convert, list_requests, requests, session_requests, tracing
 from antom_payments.grpc_api.errors import answered
 from antom_payments.grpc_api.stream import Delivery, OpenStreams, StreamOptions
+from antom_payments.listing import PAGE_BYTES, Listing
 from antom_payments.payment_event import EventFilter
 from antom_payments.service import EVERYONE, PaymentService
 from antom_payments.v1 import payment_service_pb2 as pb
@@ -54,6 +55,11 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
     ) -> None:
         self._service = service
         self._event_stream = event_stream
+        self._listing = Listing(
+            service,
+            event_stream,
+            weigh=lambda payment: convert.payment_to_proto(payment).ByteSize(),
+        )
         self._streams = streams
         self._stream_options = stream_options
         self._deadlines = deadlines
@@ -101,6 +107,38 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
             cursor=cursor,
         )
 
+    async def ListPayments(  # noqa: N802 - the contract's name
+        self, request: pb.ListPaymentsRequest, context: Context
+    ) -> pb.ListPaymentsResponse:
+        """Read a page of payments; see the contract."""
+        asked = list_requests.payment_list_request(request)
+        async with self._time_for(context):
+            page = await self._listing.page(EVERYONE, asked)
+        return pb.ListPaymentsResponse(
+            payments=map(convert.payment_to_proto, page.payments),
+            next_page_token=page.next_page_token,
+            cursor=page.cursor,
+        )
+
+    async def ListPaymentEvents(  # noqa: N802 - the contract's name
+        self, request: pb.ListPaymentEventsRequest, context: Context
+    ) -> pb.ListPaymentEventsResponse:
+        """Read a page of payment events; see the contract."""
+        asked = list_requests.event_list_request(request)
+        async with self._time_for(context):
+            page, is_last = await self._event_stream.page(
+                asked.start,
+                self._within_scope(asked.event_filter),
+                limit=asked.page_size,
+                size_bytes=PAGE_BYTES,
+            )
+        cursor = page.through.cursor
+        return pb.ListPaymentEventsResponse(
+            events=convert.events_of(entry.data for entry in page.entries),
+            next_page_token="" if is_last else cursor,
+            cursor=cursor,
+        )
+
     # The generated stub wants an iterator of messages; this coroutine writes ready bytes itself.
     async def StreamPaymentEvents(  # type: ignore[override]  # noqa: N802 - the contract's name
         self, request: pb.StreamPaymentEventsRequest, context: Context
@@ -131,13 +169,13 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
             subscription.close()
 
     async def _subscribe(self, asked: requests.StreamRequest) -> Subscription:
-        event_filter = EventFilter(
-            merchant_accounts=self._service.scope(EVERYONE, asked.merchant_accounts),
-            payment_request_ids=asked.payment_request_ids,
-            types=asked.types,
-            final_states_only=asked.final_states_only,
-        )
+        event_filter = self._within_scope(asked.event_filter)
         return await self._event_stream.subscribe(asked.start, event_filter)
+
+    def _within_scope(self, wanted: EventFilter) -> EventFilter:
+        """What the caller wants, of what it may see; raises MerchantNotFound."""
+        scope = self._service.scope(EVERYONE, wanted.merchant_accounts or ())
+        return replace(wanted, merchant_accounts=scope)
 
     @asynccontextmanager
     async def _time_for(self, context: Context) -> AsyncIterator[float]:

@@ -6,6 +6,7 @@ sessions.py      intent, lease, answer
 batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch
 notifications.py the raw notifications, with what became of them
+listing.py       lists of payments, page by page
 log.py           the event log: append and pages
 snapshot.py      payments in the order of their newest events
 orphans.py       facts before their payment is known, to their end

@@ -133,6 +133,12 @@ class EventLog:
         row = result.mappings().one_or_none()
         return None if row is None else event_from_row(row)
 
+    async def newest(self) -> PaymentEvent | None:
+        """The last event; None when the log is empty."""
+        result = await self._read(select(events).order_by(events.c.sequence.desc()).limit(1))
+        row = result.mappings().one_or_none()
+        return None if row is None else event_from_row(row)
+
     async def bounds(self) -> tuple[int, int]:
         """The first and last sequence kept; (0, 0) when the log is empty."""
         statement = select(

@@ -33,6 +33,7 @@ from antom_payments.store.inquiry_leases import (
     most_overdue,
     open_by_phase,
 )
+from antom_payments.store.listing import PaymentListing
 from antom_payments.store.log import EventLog, read_identity
 from antom_payments.store.members import (
     UNADOPTED,
@@ -80,6 +81,7 @@ class PaymentStore:
         """How often Antom is asked about what is stored here."""
         self.retention = Retention(database, windows, now=now)
         self.key_rotation = KeyRotation(database, cipher)
+        self.listing = PaymentListing(database)
         self._hints = hints
         self._database = database
         self._cipher = cipher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Priority
@@ -46,15 +46,9 @@ async def schedule_inquiries(
     if merchant_account:
         chosen = chosen.where(payments.c.merchant_account == merchant_account)
     if after is not None:
-        chosen = chosen.where(
-            or_(
-                payments.c.merchant_account > after[0],
-                and_(
-                    payments.c.merchant_account == after[0],
-                    payments.c.payment_request_id > after[1],
-                ),
-            )
-        )
+        # As a pair: of alternatives the planner makes no place in the key to begin at.
+        key = tuple_(payments.c.merchant_account, payments.c.payment_request_id)
+        chosen = chosen.where(key > tuple_(*map(literal, after)))
     ordered = chosen.order_by(payments.c.merchant_account, payments.c.payment_request_id)
     keys = [(row[0], row[1]) for row in await connection.execute(ordered.limit(limit))]
     if keys:

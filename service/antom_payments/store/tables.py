@@ -111,6 +111,13 @@ payments = Table(
         sqlite_where=IS_OPEN,
     ),
     Index(None, "last_sequence"),
+    # What lists page by; the last also for what changed since a time. Without the id: with it, they
+    # would be a whole order, and SQLite would rather walk one than look up a reference order.
+    Index("ix_payments_created", "merchant_account", "create_time"),
+    Index("ix_payments_created_in_state", "merchant_account", "state", "create_time"),
+    Index("ix_payments_updated", "merchant_account", "update_time"),
+    # Snapshots of merchants.
+    Index("ix_payments_told", "merchant_account", "last_sequence"),
 )
 
 inquiries = Table(

@@ -53,6 +53,38 @@ and second. Fails as CreateSession does when Antom cannot be asked.
 """
 Global___ReadMode: _TypeAlias = ReadMode  # noqa: Y015
 
+class _PaymentOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PaymentOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAYMENT_ORDER_UNSPECIFIED: _PaymentOrder.ValueType  # 0
+    """Same as PAYMENT_ORDER_CREATE_TIME_DESC."""
+    PAYMENT_ORDER_CREATE_TIME_DESC: _PaymentOrder.ValueType  # 1
+    """Newest first, by `create_time`. What is created while pages are read belongs before them, and is
+    told on the stream.
+    """
+    PAYMENT_ORDER_UPDATE_TIME_ASC: _PaymentOrder.ValueType  # 2
+    """What changed longest ago first, by `update_time`. A payment that changes while pages are read
+    moves to the end: it comes (again) in a later page, if it still matches.
+    """
+
+class PaymentOrder(_PaymentOrder, metaclass=_PaymentOrderEnumTypeWrapper):
+    """In which order payments are listed. Ties are ordered by merchant and `payment_request_id`."""
+
+PAYMENT_ORDER_UNSPECIFIED: PaymentOrder.ValueType  # 0
+"""Same as PAYMENT_ORDER_CREATE_TIME_DESC."""
+PAYMENT_ORDER_CREATE_TIME_DESC: PaymentOrder.ValueType  # 1
+"""Newest first, by `create_time`. What is created while pages are read belongs before them, and is
+told on the stream.
+"""
+PAYMENT_ORDER_UPDATE_TIME_ASC: PaymentOrder.ValueType  # 2
+"""What changed longest ago first, by `update_time`. A payment that changes while pages are read
+moves to the end: it comes (again) in a later page, if it still matches.
+"""
+Global___PaymentOrder: _TypeAlias = PaymentOrder  # noqa: Y015
+
 @_typing.final
 class CreateSessionRequest(_message.Message):
     """Asks for a payment session."""
@@ -397,6 +429,216 @@ class GetPaymentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPaymentResponse: _TypeAlias = GetPaymentResponse  # noqa: Y015
+
+@_typing.final
+class TimeRange(_message.Message):
+    """A span of time: from its start until just before its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time within. Unset is no bound."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time that is no longer within. Unset is no bound; not before `start_time`."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeRange: _TypeAlias = TimeRange  # noqa: Y015
+
+@_typing.final
+class ListPaymentsRequest(_message.Message):
+    """Asks for a page of payments. A payment matches when every filter admits it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERCHANT_ACCOUNTS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    REFERENCE_ORDER_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    reference_order_id: _builtins.str
+    """Only payments of this order of the merchant. Empty means all."""
+    order: Global___PaymentOrder.ValueType
+    """The order."""
+    page_size: _builtins.int
+    """Most payments of the page. 0 means 50; above 200 is taken as 200; negative is refused. A page may
+    be shorter, when its payments are large.
+    """
+    page_token: _builtins.str
+    """`next_page_token` of the page before. Empty is the first page."""
+    @_builtins.property
+    def merchant_accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only payments of these merchants. Empty means all configured that the caller may see. At most 100."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.PaymentState.ValueType]:
+        """Only payments in these states. Empty means all; unspecified is refused."""
+
+    @_builtins.property
+    def create_time(self) -> Global___TimeRange:
+        """Only payments that were first stored within this time."""
+
+    @_builtins.property
+    def update_time(self) -> Global___TimeRange:
+        """Only payments that last changed within this time. Goes with PAYMENT_ORDER_UPDATE_TIME_ASC, for
+        which there is an index. No way to follow changes: clocks of replicas differ, cursors do not.
+        """
+
+    def __init__(
+        self,
+        *,
+        merchant_accounts: _abc.Iterable[_builtins.str] | None = ...,
+        states: _abc.Iterable[_payment_pb2.PaymentState.ValueType] | None = ...,
+        reference_order_id: _builtins.str = ...,
+        create_time: Global___TimeRange | None = ...,
+        update_time: Global___TimeRange | None = ...,
+        order: Global___PaymentOrder.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "merchant_accounts", b"merchant_accounts", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "reference_order_id", b"reference_order_id", "states", b"states", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentsRequest: _TypeAlias = ListPaymentsRequest  # noqa: Y015
+
+@_typing.final
+class ListPaymentsResponse(_message.Message):
+    """A page of payments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The next page's `page_token`. Empty on the last page. Opaque, and bound to this service's log."""
+    cursor: _builtins.str
+    """Where the log ended before the first page was read; the same on all pages. Follow
+    StreamPaymentEvents after it to miss nothing of what these payments do.
+    """
+    @_builtins.property
+    def payments(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.Payment]:
+        """In the order that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        payments: _abc.Iterable[_payment_pb2.Payment] | None = ...,
+        next_page_token: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "next_page_token", b"next_page_token", "payments", b"payments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentsResponse: _TypeAlias = ListPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class ListPaymentEventsRequest(_message.Message):
+    """Asks for a page of payment events. The filters are those of StreamPaymentEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERCHANT_ACCOUNTS_FIELD_NUMBER: _builtins.int
+    PAYMENT_REQUEST_IDS_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    FINAL_STATES_ONLY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    final_states_only: _builtins.bool
+    """Only events after which the payment is SUCCEEDED, FAILED, CANCELLED or EXPIRED; no hints of
+    front ends.
+    """
+    page_size: _builtins.int
+    """Most events of the page. 0 means 50; above 200 is taken as 200; negative is refused."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, or any cursor of a place in the log that this service gave:
+    what was committed after it. Not bound to the filters. Empty is the oldest event kept.
+    """
+    @_builtins.property
+    def merchant_accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only payments of these merchants. Empty means all that the caller may see. At most 100."""
+
+    @_builtins.property
+    def payment_request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these payments. Empty means all. At most 100."""
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_payment_event_pb2.PaymentEventType.ValueType]:
+        """Only events of these types. Empty means all; unspecified is refused."""
+
+    def __init__(
+        self,
+        *,
+        merchant_accounts: _abc.Iterable[_builtins.str] | None = ...,
+        payment_request_ids: _abc.Iterable[_builtins.str] | None = ...,
+        event_types: _abc.Iterable[_payment_event_pb2.PaymentEventType.ValueType] | None = ...,
+        final_states_only: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_types", b"event_types", "final_states_only", b"final_states_only", "merchant_accounts", b"merchant_accounts", "page_size", b"page_size", "page_token", b"page_token", "payment_request_ids", b"payment_request_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentEventsRequest: _TypeAlias = ListPaymentEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListPaymentEventsResponse(_message.Message):
+    """A page of payment events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The next page's `page_token`. Empty when the log's end, as of this call, was reached."""
+    cursor: _builtins.str
+    """Resume point after this page, always set: for a later call, and for StreamPaymentEvents."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_payment_event_pb2.PaymentEvent]:
+        """In log order. May be empty though there is a next page."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_payment_event_pb2.PaymentEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentEventsResponse: _TypeAlias = ListPaymentEventsResponse  # noqa: Y015
 
 @_typing.final
 class StreamPaymentEventsRequest(_message.Message):

@@ -49,6 +49,16 @@ class PaymentServiceStub:
                 request_serializer=antom__payments_dot_v1_dot_payment__service__pb2.GetPaymentRequest.SerializeToString,
                 response_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.GetPaymentResponse.FromString,
                 _registered_method=True)
+        self.ListPayments = channel.unary_unary(
+                '/antom_payments.v1.PaymentService/ListPayments',
+                request_serializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
+                response_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
+                _registered_method=True)
+        self.ListPaymentEvents = channel.unary_unary(
+                '/antom_payments.v1.PaymentService/ListPaymentEvents',
+                request_serializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentEventsRequest.SerializeToString,
+                response_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentEventsResponse.FromString,
+                _registered_method=True)
         self.StreamPaymentEvents = channel.unary_stream(
                 '/antom_payments.v1.PaymentService/StreamPaymentEvents',
                 request_serializer=antom__payments_dot_v1_dot_payment__service__pb2.StreamPaymentEventsRequest.SerializeToString,
@@ -89,6 +99,36 @@ class PaymentServiceServicer:
         """Reads one payment.
 
         Fails with NOT_FOUND when there is none that the caller may see.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPayments(self, request, context):
+        """Reads payments, page by page.
+
+        Each page goes on after the last payment of the page before, by its key and not by a number: no
+        payment that was there from the first page on is skipped or comes twice, whatever is created
+        meanwhile. Payments are as they are when their page is read; one that changes meanwhile may no
+        longer match, or match too late: see `order`. To miss nothing, read all pages and then follow
+        StreamPaymentEvents after `cursor`, which is the same on every page: whatever the pages do not
+        show is told after it, and some of it again; a payment's higher `version` is the newer.
+
+        A token is good for the request that it was made for: only `page_size` may differ. Fails with
+        INVALID_ARGUMENT for any other, and as StreamPaymentEvents does for cursors when the log was
+        restored or no longer reaches back to the first page: then start again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPaymentEvents(self, request, context):
+        """Reads payment events in the order in which they were committed, page by page: the stream's log
+        and cursors, for whoever wants to catch up and be done.
+
+        A page looks at a stretch of the log of limited length: with a filter it may be short, or empty,
+        and still not be the last. `next_page_token` alone says whether the end was reached. Fails as
+        StreamPaymentEvents does for cursors that are garbled, too old, or of a future that was lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +176,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.GetPayment,
                     request_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.GetPaymentRequest.FromString,
                     response_serializer=antom__payments_dot_v1_dot_payment__service__pb2.GetPaymentResponse.SerializeToString,
+            ),
+            'ListPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPayments,
+                    request_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.FromString,
+                    response_serializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.SerializeToString,
+            ),
+            'ListPaymentEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPaymentEvents,
+                    request_deserializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentEventsRequest.FromString,
+                    response_serializer=antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentEventsResponse.SerializeToString,
             ),
             'StreamPaymentEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamPaymentEvents,
@@ -207,6 +257,60 @@ class PaymentService:
             '/antom_payments.v1.PaymentService/GetPayment',
             antom__payments_dot_v1_dot_payment__service__pb2.GetPaymentRequest.SerializeToString,
             antom__payments_dot_v1_dot_payment__service__pb2.GetPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antom_payments.v1.PaymentService/ListPayments',
+            antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
+            antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPaymentEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antom_payments.v1.PaymentService/ListPaymentEvents',
+            antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentEventsRequest.SerializeToString,
+            antom__payments_dot_v1_dot_payment__service__pb2.ListPaymentEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

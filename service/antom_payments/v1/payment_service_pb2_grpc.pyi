@@ -55,6 +55,28 @@ class PaymentServiceStub:
 
     Fails with NOT_FOUND when there is none that the caller may see.
     """
+    ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
+    """Reads payments, page by page.
+
+    Each page goes on after the last payment of the page before, by its key and not by a number: no
+    payment that was there from the first page on is skipped or comes twice, whatever is created
+    meanwhile. Payments are as they are when their page is read; one that changes meanwhile may no
+    longer match, or match too late: see `order`. To miss nothing, read all pages and then follow
+    StreamPaymentEvents after `cursor`, which is the same on every page: whatever the pages do not
+    show is told after it, and some of it again; a payment's higher `version` is the newer.
+
+    A token is good for the request that it was made for: only `page_size` may differ. Fails with
+    INVALID_ARGUMENT for any other, and as StreamPaymentEvents does for cursors when the log was
+    restored or no longer reaches back to the first page: then start again.
+    """
+    ListPaymentEvents: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentEventsRequest, _payment_service_pb2.ListPaymentEventsResponse]
+    """Reads payment events in the order in which they were committed, page by page: the stream's log
+    and cursors, for whoever wants to catch up and be done.
+
+    A page looks at a stretch of the log of limited length: with a filter it may be short, or empty,
+    and still not be the last. `next_page_token` alone says whether the end was reached. Fails as
+    StreamPaymentEvents does for cursors that are garbled, too old, or of a future that was lost.
+    """
     StreamPaymentEvents: _grpc.UnaryStreamMultiCallable[_payment_service_pb2.StreamPaymentEventsRequest, _payment_service_pb2.StreamPaymentEventsResponse]
     """Follows payment events in the order in which they were committed, and never loses one.
 
@@ -104,6 +126,28 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Reads one payment.
 
     Fails with NOT_FOUND when there is none that the caller may see.
+    """
+    ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
+    """Reads payments, page by page.
+
+    Each page goes on after the last payment of the page before, by its key and not by a number: no
+    payment that was there from the first page on is skipped or comes twice, whatever is created
+    meanwhile. Payments are as they are when their page is read; one that changes meanwhile may no
+    longer match, or match too late: see `order`. To miss nothing, read all pages and then follow
+    StreamPaymentEvents after `cursor`, which is the same on every page: whatever the pages do not
+    show is told after it, and some of it again; a payment's higher `version` is the newer.
+
+    A token is good for the request that it was made for: only `page_size` may differ. Fails with
+    INVALID_ARGUMENT for any other, and as StreamPaymentEvents does for cursors when the log was
+    restored or no longer reaches back to the first page: then start again.
+    """
+    ListPaymentEvents: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentEventsRequest, _payment_service_pb2.ListPaymentEventsResponse]  # type: ignore[assignment]
+    """Reads payment events in the order in which they were committed, page by page: the stream's log
+    and cursors, for whoever wants to catch up and be done.
+
+    A page looks at a stretch of the log of limited length: with a filter it may be short, or empty,
+    and still not be the last. `next_page_token` alone says whether the end was reached. Fails as
+    StreamPaymentEvents does for cursors that are garbled, too old, or of a future that was lost.
     """
     StreamPaymentEvents: _aio.UnaryStreamMultiCallable[_payment_service_pb2.StreamPaymentEventsRequest, _payment_service_pb2.StreamPaymentEventsResponse]  # type: ignore[assignment]
     """Follows payment events in the order in which they were committed, and never loses one.
@@ -163,6 +207,40 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads one payment.
 
         Fails with NOT_FOUND when there is none that the caller may see.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPayments(
+        self,
+        request: _payment_service_pb2.ListPaymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListPaymentsResponse, _abc.Awaitable[_payment_service_pb2.ListPaymentsResponse]]:
+        """Reads payments, page by page.
+
+        Each page goes on after the last payment of the page before, by its key and not by a number: no
+        payment that was there from the first page on is skipped or comes twice, whatever is created
+        meanwhile. Payments are as they are when their page is read; one that changes meanwhile may no
+        longer match, or match too late: see `order`. To miss nothing, read all pages and then follow
+        StreamPaymentEvents after `cursor`, which is the same on every page: whatever the pages do not
+        show is told after it, and some of it again; a payment's higher `version` is the newer.
+
+        A token is good for the request that it was made for: only `page_size` may differ. Fails with
+        INVALID_ARGUMENT for any other, and as StreamPaymentEvents does for cursors when the log was
+        restored or no longer reaches back to the first page: then start again.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPaymentEvents(
+        self,
+        request: _payment_service_pb2.ListPaymentEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListPaymentEventsResponse, _abc.Awaitable[_payment_service_pb2.ListPaymentEventsResponse]]:
+        """Reads payment events in the order in which they were committed, page by page: the stream's log
+        and cursors, for whoever wants to catch up and be done.
+
+        A page looks at a stretch of the log of limited length: with a filter it may be short, or empty,
+        and still not be the last. `next_page_token` alone says whether the end was reached. Fails as
+        StreamPaymentEvents does for cursors that are garbled, too old, or of a future that was lost.
         """
 
     @_abc_1.abstractmethod
