@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from opentelemetry.trace import Link
+
+from antom_payments import telemetry
 from antom_payments.cursor import START, CursorSeal, Phase, Position, fingerprint_of
 from antom_payments.payment import EventType, PaymentState
 from antom_payments.payment_event import EventFilter, PaymentEvent
@@ -34,6 +37,8 @@ class Entry(Mark):
     payment_request_id: str
     type: EventType
     state: PaymentState
+    append_link: Link | None = None
+    """To what appended it, where that is sampled: made once for all subscribers."""
 
     def place(self) -> Mark:
         """The place alone, without the event's bytes."""
@@ -79,4 +84,5 @@ class Encoder:
             payment_request_id=event.payment.payment_request_id,
             type=event.type,
             state=event.payment.state,
+            append_link=telemetry.sampled_link_to(event.append_traceparent),
         )

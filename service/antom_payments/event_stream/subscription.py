@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from opentelemetry.trace import Link
+
 from antom_payments.errors import PaymentsError, StoreUnavailable
 from antom_payments.event_stream.entry import EVERYTHING, Entry, Mark
 from antom_payments.event_stream.pages import Page, Pages
@@ -27,6 +29,8 @@ class Batch:
     events: int
     cursor: str
     """Resume point after the batch."""
+    append_links: tuple[Link, ...] = ()
+    """To what appended the events, as far as it is sampled."""
     caught_up: bool = False
     """Everything up to the log's head as of the subscription's start was delivered."""
 
@@ -184,6 +188,7 @@ class Subscription:
     ) -> tuple[Batch | None, Entry | None]:
         """As many entries as fit in a batch, and the last one that was looked at."""
         data: list[bytes] = []
+        links: list[Link] = []
         size = 0
         newest = last = None
         for entry in entries:
@@ -192,11 +197,13 @@ class Subscription:
                 if data and (size > self._limits.size_bytes or len(data) == self._limits.events):
                     break
                 data.append(entry.data)
+                if entry.append_link is not None:
+                    links.append(entry.append_link)
                 newest = entry
             last = entry
         if newest is None:
             return None, last
-        return Batch(b"".join(data), len(data), newest.cursor), last
+        return Batch(b"".join(data), len(data), newest.cursor, tuple(links)), last
 
     def _goal(self) -> int:
         """Up to where events are handed out now: history first, then what the tail has read."""

@@ -119,7 +119,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
                 context,
                 self._stream_options,
                 now=self._now,
-                trace=tracing.sampled_context(span),
+                subscribed=span.get_span_context(),
             )
             with self._streams.following(delivery):
                 await delivery.run()

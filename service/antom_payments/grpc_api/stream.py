@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
 import grpc
-from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
 
 from antom_payments.errors import (
     ServerDraining,
@@ -62,14 +62,14 @@ class Delivery:
         options: StreamOptions,
         *,
         now: Callable[[], datetime],
-        trace: Context | None,
+        subscribed: SpanContext,
     ) -> None:
-        """``now`` is the wall clock, ``trace`` the subscriber's trace when it is sampled."""
+        """``now`` is the wall clock, ``subscribed`` the span in which the stream was opened."""
         self._subscription = subscription
         self._context = context
         self._options = options
         self._now = now
-        self._trace = trace
+        self._subscribed = subscribed
         self._loop = asyncio.get_running_loop()
         self._patience = options.write_timeout_seconds
         self._ending: StreamEnded | None = None
@@ -142,12 +142,10 @@ class Delivery:
         if batch.caught_up:
             await self._write(convert.caught_up(batch.cursor), batch.cursor)
             return
-        span = (
-            nullcontext()
-            if self._trace is None
-            else tracing.deliver_span(self._trace, batch.data, batch.events)
-        )
-        with span:
+        if not batch.append_links:
+            await self._write(batch.data, batch.cursor)
+            return
+        with tracing.deliver_span(batch, self._subscribed):
             await self._write(batch.data, batch.cursor)
 
     async def _checkpoint(self) -> None:

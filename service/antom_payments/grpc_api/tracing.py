@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
 
 from antom_payments import telemetry
+from antom_payments.event_stream import Batch
 from antom_payments.grpc_api.errors import Answer, is_peer_gone
-from antom_payments.v1 import payment_service_pb2
 
 OTHER_METHOD = "_OTHER"
 """`rpc.method` of methods that do not exist: their names are the caller's invention."""
@@ -25,8 +25,6 @@ SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """Codes that count as the server's fault; the others are answers."""
-
-_MOST_LINKS = 64
 
 _duration = telemetry.meter.create_histogram(
     "rpc.server.call.duration",
@@ -86,14 +84,6 @@ def server_span(name: str, method: str, metadata: Metadata | None) -> Iterator[S
         _finish(span, method, "OK", "")
 
 
-def sampled_context(span: Span) -> Context | None:
-    """A context with ``span`` as parent when it is sampled; the span itself may have ended."""
-    parent = span.get_span_context()
-    if not parent.trace_flags.sampled:
-        return None
-    return trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
-
-
 def outcome_of(error: BaseException) -> tuple[str, str]:
     """The code and reason that ``error`` is answered with; CANCELLED when nobody waits."""
     if isinstance(error, Answer):
@@ -101,34 +91,43 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
     return ("CANCELLED" if is_peer_gone(error) else "INTERNAL"), ""
 
 
-@contextmanager
-def deliver_span(subscriber: Context, data: bytes, events: int) -> Iterator[None]:
-    """A span around one write of events to a subscriber whose trace is sampled.
+def deliver_span(batch: Batch, subscribed: SpanContext) -> AbstractContextManager[Span]:
+    """A span around the write of a batch in which something was appended in a sampled trace.
 
-    Linked to what appended the events, and to the sessions that they began with: the convention
-    for messages that come in batches. Parses ``data`` again, which only sampled streams pay for.
+    A trace of its own, linked to those appends, as the convention has it for messages in batches,
+    and to the subscriber's trace when it is sampled. Never below that: a stream lasts too long.
     """
-    response = payment_service_pb2.StreamPaymentEventsResponse.FromString(data)
-    links: dict[str, trace.Link] = {}
-    for event in response.events:
-        for traceparent in (event.append_traceparent, event.traceparent):
-            if traceparent and traceparent not in links and len(links) < _MOST_LINKS:
-                links.update((traceparent, link) for link in telemetry.link_to(traceparent))
-    with telemetry.tracer.start_as_current_span(
-        "deliver",
-        context=subscriber,
-        kind=SpanKind.CONSUMER,
+    appends = {(to.context.trace_id, to.context.span_id): to for to in batch.append_links}
+    links = list(appends.values())[: telemetry.MOST_LINKS - 1]
+    if subscribed.trace_flags.sampled:
+        links.append(Link(subscribed))
+    return telemetry.quiet_span(
+        "deliver payment_events",
+        SpanKind.CONSUMER,
+        context=Context(),
         attributes={
             "messaging.system": "antom_payments",
+            "messaging.destination.name": "payment_events",
             "messaging.operation.name": "deliver",
             "messaging.operation.type": "process",
-            "messaging.batch.message_count": events,
+            "messaging.batch.message_count": batch.events,
         },
-        links=list(links.values()),
-        record_exception=False,
-        set_status_on_exception=False,
-    ):
-        yield
+        links=links,
+    )
+
+
+def refuse_unknown(metadata: Metadata | None) -> None:
+    """Tell of a call of a method that does not exist: gRPC answers it by itself."""
+    code = "UNIMPLEMENTED"
+    record_duration(OTHER_METHOD, code, time.perf_counter())
+    span = telemetry.tracer.start_span(
+        "grpc",
+        context=caller_context(metadata),
+        kind=SpanKind.SERVER,
+        attributes=attributes_of(OTHER_METHOD, code),
+    )
+    span.set_status(StatusCode.ERROR)
+    span.end()
 
 
 def _finish(span: Span, method: str, code: str, reason: str) -> None:
