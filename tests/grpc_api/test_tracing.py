@@ -236,6 +236,28 @@ def test_a_delivery_has_as_many_links_as_the_sdk_keeps_and_tells_all_events(span
     assert deliver.dropped_links == 0
 
 
+def test_deliveries_of_one_event_to_thousands_leave_a_bounded_number_of_spans(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    budget = tracing.SpanBudget(per_second=10, at_once=3, now=lambda: seconds[0])
+    monkeypatch.setattr(tracing, "_deliveries", budget)
+    batch = Batch(b"", 1, "cursor", (sampled_link(1),))
+
+    def delivered(times: int) -> int:
+        before = len(spans())
+        for _ in range(times):
+            with tracing.deliver_span(batch, trace.INVALID_SPAN_CONTEXT):
+                pass
+        return len(spans()) - before
+
+    assert delivered(2_000) == 3
+    seconds[0] += 0.2
+    assert delivered(2_000) == 2
+    seconds[0] += 3600
+    assert delivered(2_000) == 3
+
+
 async def test_a_subscription_that_is_refused_leaves_its_code(
     store: PaymentStore, spans: Spans
 ) -> None:
