@@ -368,6 +368,33 @@ def test_a_collector_that_does_not_answer_holds_up_nothing(run: Run) -> None:
     assert time.monotonic() - started < 20
 
 
+def test_spans_for_a_collector_that_is_away_wait_in_a_bounded_queue(run: Run) -> None:
+    process = run(
+        "from opentelemetry import trace\n"
+        "stop = telemetry.configure(service_name='test')\n"
+        "for _ in range(10_000):\n"
+        "    telemetry.tracer.start_span('work').end()\n"
+        "[processor] = trace.get_tracer_provider()._active_span_processor._span_processors\n"
+        "print(len(processor._exporting._batch_processor._queue))\n"
+        "stop()\n",
+        OTEL_TRACES_SAMPLER="always_on",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+    )
+    assert 0 < int(process.stdout) <= 2048
+
+
+@pytest.mark.parametrize("name", ["sometimes", "jaeger_remote"])
+def test_a_sampler_that_is_not_known_ends_the_start(run: Run, name: str) -> None:
+    process = run(
+        "telemetry.configure(service_name='test')\n",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_TRACES_SAMPLER=name,
+    )
+    assert process.returncode == 1
+    assert "ConfigurationError" in process.stderr
+    assert "OTEL_TRACES_SAMPLER" in process.stderr
+
+
 def test_a_tracer_provider_that_is_already_there_is_kept(run: Run) -> None:
     process = run(
         "from opentelemetry import trace\n"

@@ -8,7 +8,7 @@ import logging
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from antom_payments.errors import StoreUnavailable
+from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.notifications import HttpLimits, health_app, serving, uvicorn_config
 from antom_payments.notifications import app as notifications_app
 from antom_payments.store import log, payments
@@ -100,10 +100,19 @@ async def test_a_failure_is_an_error_in_the_trace_and_a_refusal_is_none(start_si
         async def apply_notification(self, *_):
             raise StoreUnavailable
 
+    class Full:
+        async def apply_notification(self, *_):
+            raise StoreOverloaded("store_writes")
+
     async with start_sidecar(Down()) as sidecar:
         await sidecar.notify(sample("03"))
         await sidecar.post(sample("03"), [])
-    failed, refused = [span for span in spans() if span.name == NOTIFICATION]
+    async with start_sidecar(Full()) as sidecar:
+        await sidecar.notify(sample("03"))
+    failed, refused, full = [span for span in spans() if span.name == NOTIFICATION]
+    assert full.status.status_code is StatusCode.ERROR
+    assert full.attributes["http.response.status_code"] == 503
+    assert full.attributes["error.type"] == "store_writes"
     assert failed.status.status_code is StatusCode.ERROR
     assert failed.attributes["error.type"] == "store_unavailable"
     assert refused.status.status_code is StatusCode.UNSET
