@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry import context as otel_context
@@ -37,6 +37,14 @@ DEFAULT_RATIO = 0.05
 
 _NAME, _ARGUMENT = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
 _DEFAULT = "parentbased_traceidratio"
+_SAMPLERS: Mapping[str, Callable[[float], Sampler]] = {
+    "always_on": lambda _: ALWAYS_ON,
+    "always_off": lambda _: ALWAYS_OFF,
+    "traceidratio": TraceIdRatioBased,
+    "parentbased_always_on": lambda _: ParentBased(ALWAYS_ON),
+    "parentbased_always_off": lambda _: ParentBased(ALWAYS_OFF),
+    "parentbased_traceidratio": lambda ratio: ParentBased(TraceIdRatioBased(ratio)),
+}
 _UNDECIDED = otel_context.create_key("antom_payments.undecided")
 
 
@@ -65,24 +73,11 @@ def sampler_of(environment: Mapping[str, str]) -> Sampler:
             take either for "everything".
     """
     name = environment.get(_NAME, "").strip().lower() or _DEFAULT
-    is_parent_based = name.startswith("parentbased_")
-    root: Sampler
-    match name.removeprefix("parentbased_"):
-        case "always_on":
-            root = ALWAYS_ON
-        case "always_off":
-            root = ALWAYS_OFF
-        case "traceidratio":
-            root = TraceIdRatioBased(_ratio(environment))
-        case _:
-            raise ConfigurationError(
-                _NAME,
-                "must be always_on, always_off, traceidratio or one of them after parentbased_, "
-                f"not {name!r}",
-            )
-    if name == "always_off":
-        return ALWAYS_OFF
-    return LinkSampler(ParentBased(root) if is_parent_based else root)
+    made = _SAMPLERS.get(name)
+    if made is None:
+        raise ConfigurationError(_NAME, f"must be one of {', '.join(_SAMPLERS)}, not {name!r}")
+    sampler = made(_ratio(environment) if name.endswith("ratio") else 1.0)
+    return sampler if sampler is ALWAYS_OFF else LinkSampler(sampler)
 
 
 def _ratio(environment: Mapping[str, str]) -> float:

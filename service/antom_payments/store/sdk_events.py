@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments import telemetry
-from antom_payments.payment import EventType, Payment, Source
+from antom_payments.payment import Decision, EventType, Payment, Source
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.sdk_event import SdkEvent, with_sdk_event
 from antom_payments.store.facts import save_payments
@@ -60,20 +60,23 @@ async def report_sdk_event(
         await inquiries.want(connection, [wanted])
     decision = with_sdk_event(payment, now())
     with append_span(payment.traceparent):
-        draft = PaymentEvent(
-            event_id=str(uuid.uuid4()),
-            type=decision.type,
-            payment=decision.payment,
-            state_before=decision.state_before,
-            source=Source.API,
-            result_code=reported.payment_result_code,
-            sdk_event_code=reported.code,
-            append_traceparent=telemetry.current_traceparent(),
-        )
-        [appended] = await append(connection, [draft], now)
+        [appended] = await append(connection, [_draft(decision, reported)], now)
     payment = replace(decision.payment, last_sequence=appended.sequence)
     await save_payments(connection, [payment])
     return payment, True
+
+
+def _draft(decision: Decision, reported: SdkEvent) -> PaymentEvent:
+    return PaymentEvent(
+        event_id=str(uuid.uuid4()),
+        type=decision.type,
+        payment=decision.payment,
+        state_before=decision.state_before,
+        source=Source.API,
+        result_code=reported.payment_result_code,
+        sdk_event_code=reported.code,
+        append_traceparent=telemetry.current_traceparent(),
+    )
 
 
 async def _told(connection: AsyncConnection, payment: Payment) -> set[Any]:
