@@ -51,8 +51,8 @@ async def test_the_demo_takes_a_payment_shows_events_and_traces_and_leaves_nothi
     assert all(f"linked to trace {session[0]}" in link for _, link in notifications)
     spans = re.findall(r"^ +(\S.*)  \[(\S+), [\d.]+ ms\]$", shown.out, re.MULTILINE)
     assert ("antom_payments.v1.PaymentService/CreateSession", "antom-payments") in spans
-    assert ("antom createPaymentSession", "antom-payments") in spans
-    assert spans.count(("notification", "antom-payments-notifications")) == 2
+    assert ("POST /ams/sandbox/api/v1/payments/createPaymentSession", "antom-payments") in spans
+    assert spans.count(("POST /antom/notify", "antom-payments-notifications")) == 2
     assert shown.out.rstrip().endswith("Done.")
 
     assert left_in(tmp_path) == []

@@ -293,6 +293,7 @@ def test_the_console_exporter_shows_spans_with_the_service_and_its_version(run: 
         "stop = telemetry.configure(service_name='test')\n" + SPAN + "stop()\n",
         OTEL_TRACES_EXPORTER="console",
         OTEL_METRICS_EXPORTER="none",
+        OTEL_TRACES_SAMPLER="always_on",
     )
     assert process.stdout.startswith("_Span")
     span = json.loads(process.stderr)
@@ -313,6 +314,7 @@ def test_an_operator_can_name_the_service(run: Run, variables: dict[str, str]) -
     process = run(
         "stop = telemetry.configure(service_name='test')\n" + SPAN + "stop()\n",
         OTEL_TRACES_EXPORTER="console",
+        OTEL_TRACES_SAMPLER="always_on",
         **variables,
     )
     assert json.loads(process.stderr)["resource"]["attributes"]["service.name"] == "theirs"
@@ -348,7 +350,7 @@ def test_the_standard_variables_choose_the_exporter(
         "telemetry.configure(service_name='test')\n"
         "from opentelemetry import trace\n"
         "for processor in trace.get_tracer_provider()._active_span_processor._span_processors:\n"
-        "    print(type(processor._batch_processor._exporter).__module__)\n",
+        "    print(type(processor._exporting._batch_processor._exporter).__module__)\n",
         **variables,
     )
     assert exporter in process.stdout, process.stderr
@@ -364,6 +366,33 @@ def test_a_collector_that_does_not_answer_holds_up_nothing(run: Run) -> None:
     assert process.returncode == 0
     assert process.stdout.endswith("over\n")
     assert time.monotonic() - started < 20
+
+
+def test_spans_for_a_collector_that_is_away_wait_in_a_bounded_queue(run: Run) -> None:
+    process = run(
+        "from opentelemetry import trace\n"
+        "stop = telemetry.configure(service_name='test')\n"
+        "for _ in range(10_000):\n"
+        "    telemetry.tracer.start_span('work').end()\n"
+        "[processor] = trace.get_tracer_provider()._active_span_processor._span_processors\n"
+        "print(len(processor._exporting._batch_processor._queue))\n"
+        "stop()\n",
+        OTEL_TRACES_SAMPLER="always_on",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+    )
+    assert 0 < int(process.stdout) <= 2048
+
+
+@pytest.mark.parametrize("name", ["sometimes", "jaeger_remote"])
+def test_a_sampler_that_is_not_known_ends_the_start(run: Run, name: str) -> None:
+    process = run(
+        "telemetry.configure(service_name='test')\n",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_TRACES_SAMPLER=name,
+    )
+    assert process.returncode == 1
+    assert "ConfigurationError" in process.stderr
+    assert "OTEL_TRACES_SAMPLER" in process.stderr
 
 
 def test_a_tracer_provider_that_is_already_there_is_kept(run: Run) -> None:

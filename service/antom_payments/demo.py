@@ -24,6 +24,7 @@ from antom_payments.trace_receiver import ReceivedSpan, TraceReceiver, receiving
 PAYMENT_REQUEST_ID = "demo-order-1001-pay-1"
 _CARD = "4054695723100768"  # Antom's sandbox Visa that succeeds (antom-api 9.3)
 _LAST = "CAPTURE_SUCCEEDED"
+_NOTIFICATION = "POST /antom/notify"
 _PATIENCE_SECONDS = 30.0
 _TRACING = {
     "OTEL_SDK_DISABLED": "false",
@@ -129,7 +130,7 @@ async def _show_traces(console: Console, receiver: TraceReceiver, trace_ids: set
 
     def linked(spans: list[ReceivedSpan]) -> bool:
         """Two notifications, each linked to the session's trace."""
-        told = [span for span in spans if span.name == "notification" and span.linked_trace_ids]
+        told = [span for span in spans if span.name == _NOTIFICATION and span.linked_trace_ids]
         return len(told) >= 2 and {span.trace_id for span in told} <= trace_ids
 
     found = await receiver.until(linked, _PATIENCE_SECONDS)

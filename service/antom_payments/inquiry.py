@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from antom_payments import alarm
+from antom_payments import alarm, telemetry
 from antom_payments.antom import AntomClient
 from antom_payments.antom.messages import InquiryAnswer
 from antom_payments.expiry import expired
@@ -63,13 +63,14 @@ class Inquirer:
         Raises what `AntomClient.inquire_payment` raises: nothing is concluded then; and
         StoreUnavailable when the answer could not be stored.
         """
-        asked_at = self._now()
-        answer = await antom.inquire_payment(
-            payment_request_id=payment.payment_request_id,
-            merchant_account=payment.merchant_account,
-            budget_seconds=self._call_budget_seconds,
-        )
-        found = await self._store_facts(self._facts(answer, payment, asked_at))
+        with telemetry.quiet_span("inquire", links=telemetry.links_elsewhere(payment.traceparent)):
+            asked_at = self._now()
+            answer = await antom.inquire_payment(
+                payment_request_id=payment.payment_request_id,
+                merchant_account=payment.merchant_account,
+                budget_seconds=self._call_budget_seconds,
+            )
+            found = await self._store_facts(self._facts(answer, payment, asked_at))
         stands = await self._store.payment(
             payment.merchant_account, payment_request_id=payment.payment_request_id
         )

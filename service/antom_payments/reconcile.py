@@ -254,12 +254,13 @@ class Reconciler:
 
     async def _ask_about_orphan(self, merchant: Merchant, claim: InquiryClaim) -> str:
         """Look for the payment of an orphan; after its time it is nobody's."""
-        end = await self._inquirer.ask_about_orphan(
-            merchant.antom,
-            claim.merchant_account,
-            claim.subject_id,
-            adopt_foreign=self._options.adopt_foreign,
-        )
+        with telemetry.quiet_span("inquire"):
+            end = await self._inquirer.ask_about_orphan(
+                merchant.antom,
+                claim.merchant_account,
+                claim.subject_id,
+                adopt_foreign=self._options.adopt_foreign,
+            )
         is_over = self._now() - claim.since_time >= self._store.cadence.orphan_life
         # Also when Antom names one of ours: what contradicts it binds nothing, and adopts nothing.
         if is_over and end is not OrphanEnd.FOREIGN:

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
 from typing import Any, cast
@@ -27,19 +27,23 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import TracerProvider, sampling
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
     ConsoleSpanExporter,
     SpanExporter,
 )
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from antom_payments import redaction
+from antom_payments import redaction, sampling
 from antom_payments.errors import ConfigurationError
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
 """The semantic conventions that span and metric attributes follow."""
+
+MOST_LINKS = 128
+"""Of a span: what the SDK keeps, unless OTEL_SPAN_LINK_COUNT_LIMIT says otherwise."""
 
 _NAME = "antom_payments"
 _FLUSH_SECONDS = 5.0
@@ -64,7 +68,8 @@ def configure(
     Nothing is exported unless OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER or an
     OTEL_EXPORTER_OTLP_* endpoint says so. OTEL_SDK_DISABLED=true makes no spans at all. Without an
     exporter spans have ids, for logs and stored trace contexts, but record nothing. A tracer
-    provider that is already there (opentelemetry-instrument, a test) is kept.
+    provider that is already there (opentelemetry-instrument, a test) is kept, with its sampler;
+    ours is `sampling.sampler_of`.
 
     Args:
         service_name: used unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES name another.
@@ -77,7 +82,7 @@ def configure(
         the collector answers.
 
     Raises:
-        ConfigurationError: a level, format, exporter or protocol is not known.
+        ConfigurationError: a level, format, exporter, protocol or sampler is not known.
     """
     configure_logs(log_level, log_format)
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
@@ -95,11 +100,25 @@ def configure(
 
 
 def quiet_span(
-    name: str, kind: trace.SpanKind = trace.SpanKind.INTERNAL
+    name: str,
+    kind: trace.SpanKind = trace.SpanKind.INTERNAL,
+    *,
+    context: otel_context.Context | None = None,
+    attributes: Mapping[str, str | int] | None = None,
+    links: Sequence[trace.Link] = (),
 ) -> AbstractContextManager[trace.Span]:
-    """A current span that records no texts of exceptions: they may quote what they choke on."""
+    """A current span that records no texts of exceptions: they may quote what they choke on.
+
+    Its parent is the current span, unless ``context`` names another or none.
+    """
     return tracer.start_as_current_span(
-        name, kind=kind, record_exception=False, set_status_on_exception=False
+        name,
+        context=context,
+        kind=kind,
+        attributes=attributes,
+        links=links,
+        record_exception=False,
+        set_status_on_exception=False,
     )
 
 
@@ -125,6 +144,39 @@ def link_to(traceparent: str) -> list[trace.Link]:
     """A link to that span; no link for "" or garbage."""
     span = trace.get_current_span(remote_parent(traceparent)).get_span_context()
     return [trace.Link(span)] if span.is_valid else []
+
+
+def sampled_link_to(traceparent: str) -> trace.Link | None:
+    """A link to that span if it is sampled, hence to be found where spans are kept."""
+    for link in link_to(traceparent):
+        if link.context.trace_flags.sampled:
+            return link
+    return None
+
+
+def links_elsewhere(*traceparents: str) -> list[trace.Link]:
+    """Links to those spans, each once, that are not of the current trace."""
+    own = trace.get_current_span().get_span_context().trace_id
+    links = [link for told in sorted(set(traceparents)) for link in link_to(told)]
+    return [link for link in links if link.context.trace_id != own][:MOST_LINKS]
+
+
+def link_elsewhere(*traceparents: str) -> None:
+    """Give the current span the `links_elsewhere` that were not known when it began."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        for link in links_elsewhere(*traceparents):
+            span.add_link(link.context)
+
+
+def kept_with(traceparent: str, session: str) -> str:
+    """The text of a span whose trace is undecided, once it is linked to the span ``session``.
+
+    Says "sampled" when that one is: whatever links to it later is kept by that.
+    """
+    if not traceparent or sampled_link_to(session) is None:
+        return traceparent
+    return f"{traceparent[:-2]}{int(traceparent[-2:], 16) | trace.TraceFlags.SAMPLED:02x}"
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -232,18 +284,24 @@ def _configure_traces(resource: Resource) -> Iterator[Callable[[], None]]:
     """Set the tracer provider, unless one is there; yield what ends it."""
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return
+    provider = tracer_provider(resource)
+    trace.set_tracer_provider(provider)
+    yield provider.shutdown
+
+
+def tracer_provider(resource: Resource) -> TracerProvider:
+    """What makes spans and exports them, as OTEL_* say; see `configure`."""
     exporters = [_span_exporter(name) for name in _exporter_names("TRACES")]
     # Recording what nobody gets costs about 20 µs a span; ids cost 2.
     unseen = not exporters and not os.environ.get("OTEL_TRACES_SAMPLER")
     provider = TracerProvider(
         resource=resource,
-        sampler=sampling.ALWAYS_OFF if unseen else None,
+        sampler=ALWAYS_OFF if unseen else sampling.sampler_of(os.environ),
         shutdown_on_exit=False,
     )
     for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    yield provider.shutdown
+        provider.add_span_processor(sampling.UndecidedTraces(BatchSpanProcessor(exporter)))
+    return provider
 
 
 def _configure_metrics(resource: Resource) -> Iterator[Callable[[], None]]:

@@ -188,21 +188,25 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 async def test_each_attempt_is_a_client_span_without_secrets(spans: InMemorySpanExporter) -> None:
     async with antom(hangs_up, fails, signed(SESSION)) as (client, server):
         await create(client)
-    cut, failed, done = spans.get_finished_spans()
-    for attempt, span in enumerate((cut, failed, done)):
-        assert span.name == "antom createPaymentSession"
+    told = cut, failed, done = spans.get_finished_spans()
+    for attempt, span in enumerate(told):
+        assert span.name == "POST /ams/sandbox/api/v1/payments/createPaymentSession"
         assert span.kind is SpanKind.CLIENT
         assert (
             dict(span.attributes or {}).items()
             >= {
                 "http.request.method": "POST",
-                "http.request.resend_count": attempt,
+                "url.full": f"http://127.0.0.1:{server.port}{span.name.removeprefix('POST ')}",
                 "server.address": "127.0.0.1",
                 "server.port": server.port,
                 "antom.operation": "createPaymentSession",
             }.items()
         )
         assert not span.events
+        assert dict(span.attributes or {}).get("http.request.resend_count", 0) == attempt
+    assert [dict(span.attributes or {}).get("http.response.status_code") for span in told] == [
+        *(None, 500, 200)
+    ]
     assert cut.status.status_code is failed.status.status_code is StatusCode.ERROR
     assert dict(cut.attributes or {})["error.type"] == "OutcomeUnknown"
     assert dict(done.attributes or {})["antom.result_code"] == "SUCCESS"

@@ -68,6 +68,7 @@ class ScriptedService(PaymentServiceServicer):
         self, request: StreamPaymentEventsRequest, context: Context
     ) -> None:
         self.requests.append(request)
+        self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         if not self.streams:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the script is over")
         await self.streams.pop(0)(context)

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as aio_health
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry import baggage, context, trace
 
 from antom_payments.client import (
     PLAINTEXT,
@@ -219,20 +219,32 @@ async def test_the_callers_time_is_kept() -> None:
     assert failed.value.code is Code.DEADLINE_EXCEEDED
 
 
-async def test_calls_carry_the_callers_trace_context() -> None:
+async def test_calls_and_streams_carry_the_callers_span_and_nothing_else_of_it() -> None:
     service = ScriptedService(answers=[GetPaymentResponse(), GetPaymentResponse()])
-    tracer = TracerProvider().get_tracer("caller")
+    parent = trace.SpanContext(
+        *(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0xF067AA0BA902B7),
+        is_remote=True,
+        trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+        trace_state=trace.TraceState([("vendor", "private")]),
+    )
     async with (
         scripted_server(service) as server,
         connect(server.target, credentials=PLAINTEXT) as payments,
     ):
-        with tracer.start_as_current_span("checkout") as span:
+        attached = context.attach(baggage.set_baggage("buyer", "private"))
+        with trace.use_span(trace.NonRecordingSpan(parent)):
             await payments.get_payment(payment_id="x")
+            with pytest.raises(CallFailed):
+                await anext(payments.follow(Earliest()).batches())
         await payments.get_payment(payment_id="x")
-    within, without = service.metadata
-    trace_id = f"{span.get_span_context().trace_id:032x}"
-    assert within["traceparent"].split("-")[1] == trace_id
+        context.detach(attached)
+    called, streamed, without = service.metadata
+    expected = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert called["traceparent"] == streamed["traceparent"] == expected
     assert "traceparent" not in without
+    for told in service.metadata:
+        assert not {"tracestate", "baggage"} & set(told)
+        assert "private" not in str(told)
 
 
 async def test_a_connection_that_was_left_says_so() -> None:

@@ -1,8 +1,9 @@
 """How many deliveries a second 500 subscribers of everything get, before gRPC.
 
 Run by hand: `python tests/event_stream/bench_fan_out.py [DATABASE_URL ...]`. Also prints the
-longest time that the event loop was held, and the same for subscribers that read their history from
-the database (SQLite unless others are named; they must be empty).
+longest time that the event loop was held, the same with a share of the events appended in sampled
+traces, whose deliveries are spans, and the same for subscribers that read their history from the
+database (SQLite unless others are named; they must be empty).
 """
 
 from __future__ import annotations
@@ -12,20 +13,28 @@ import sys
 import tempfile
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
+
+from antom_payments import telemetry
 from antom_payments.event_stream import AfterCursor, Earliest, EventStream, Subscription
+from antom_payments.grpc_api import tracing
+from antom_payments.sampling import UndecidedTraces, sampler_of
 from antom_payments.store import DataCipher, PaymentStore, migrate, new_data_key, open_store
 from event_stream.memory_log import MemoryLog, event_of
 from event_stream.news import News
 from event_stream.watching import EVERYTHING, tail_is_at_head
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from antom_payments.payment import PaymentEvent
 
@@ -48,8 +57,33 @@ async def follow(subscription: Subscription, events: int) -> int:
         if batch is not None and batch.events:
             events -= batch.events
             batches += 1
-            await asyncio.sleep(0)  # the write
+            if batch.append_links:
+                with tracing.deliver_span(batch, INVALID_SPAN_CONTEXT):
+                    await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(0)  # the write
     return batches
+
+
+class Nowhere(SpanExporter):
+    """Takes spans, and does nothing with them."""
+
+    def export(self, _spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+def trace_everything() -> None:
+    """Make spans as a process does that exports them."""
+    provider = TracerProvider(sampler=sampler_of({}), shutdown_on_exit=False)
+    provider.add_span_processor(UndecidedTraces(BatchSpanProcessor(Nowhere())))
+    telemetry.tracer = provider.get_tracer("bench")
+
+
+def appended(sampled: float, number: int) -> PaymentEvent:
+    """An event; every so many of them in a sampled trace."""
+    is_sampled = sampled and number % round(1 / sampled) == 0
+    traceparent = f"00-{number + 1:032x}-{number + 1:016x}-0{1 if is_sampled else 0}"
+    return replace(event_of(), append_traceparent=traceparent)
 
 
 class Meter:
@@ -80,7 +114,7 @@ class Meter:
             self.held = max(self.held, time.thread_time() - began)
 
 
-async def live(burst: int) -> None:
+async def live(burst: int, sampled: float = 0.0) -> None:
     log = MemoryLog(turns=0)
     stream = EventStream(log, encode=encode)  # type: ignore[arg-type]
     start = AfterCursor(await stream.cursor_after(0))
@@ -88,7 +122,7 @@ async def live(burst: int) -> None:
     following = [
         asyncio.create_task(follow(subscription, EVENTS)) for subscription in subscriptions
     ]
-    drafts = [event_of() for _ in range(EVENTS)]
+    drafts = [appended(sampled, number) for number in range(EVENTS)]
     meter = Meter()
     async with meter.running():
         for number in range(0, EVENTS, burst):
@@ -98,7 +132,8 @@ async def live(burst: int) -> None:
             await asyncio.sleep(0)
         batches = sum(await asyncio.gather(*following))
     a_batch = SUBSCRIBERS * EVENTS / batches
-    meter.say(f"live, {SUBSCRIBERS} subscribers, {a_batch:.0f} a batch", SUBSCRIBERS * EVENTS)
+    what = f"live, {SUBSCRIBERS} subscribers, {a_batch:.0f} a batch, {sampled:.0%} sampled"
+    meter.say(what, SUBSCRIBERS * EVENTS)
 
 
 async def history(store: PaymentStore) -> None:
@@ -116,6 +151,9 @@ async def history(store: PaymentStore) -> None:
 async def main() -> None:
     for burst in (1, 16, 200):
         await live(burst)
+    trace_everything()
+    for burst, sampled in ((1, 0.0), (16, 0.0), (1, 0.01), (16, 0.01), (200, 0.01)):
+        await live(burst, sampled)
     urls = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         for url in urls or [f"sqlite:///{folder}/log.db"]:

@@ -26,7 +26,7 @@ class HeldWire:
     """The way to Antom, on which answers can be held back after the request has left."""
 
     def __init__(self, wire: Wire) -> None:
-        self.host, self.port = wire.host, wire.port
+        self.origin, self.host, self.port = wire.origin, wire.host, wire.port
         self._wire = wire
         self._open = asyncio.Event()
         self._open.set()

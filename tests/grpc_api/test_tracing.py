@@ -13,10 +13,11 @@ from opentelemetry import baggage, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind, StatusCode, TraceState
+from opentelemetry.trace import Link, SpanKind, StatusCode, TraceState
 
 from antom_payments import errors, telemetry
 from antom_payments.antom import AntomClient
+from antom_payments.event_stream import Batch
 from antom_payments.grpc_api import tracing
 from antom_payments.store import PaymentStore
 from antom_payments.v1 import payment_service_pb2 as pb
@@ -188,21 +189,73 @@ async def test_a_stream_has_a_short_span_and_one_for_each_delivery_linked_to_the
     assert dict(subscribe.attributes or {})["rpc.method"] == f"{SERVICE}/StreamPaymentEvents"
     assert subscribe.kind is SpanKind.SERVER
     [deliver] = open_spans
-    assert deliver.name == "deliver"
-    assert deliver.parent is not None
-    assert deliver.parent.span_id == subscribe.context.span_id
+    assert deliver.name == "deliver payment_events"
+    assert deliver.parent is None, "a trace of its own: the stream goes on for long"
     assert dict(deliver.attributes or {})["messaging.batch.message_count"] == 1
     linked = {f"{link.context.trace_id:032x}-{link.context.span_id:016x}" for link in deliver.links}
-    assert linked == {event.append_traceparent[3:-3], event.traceparent[3:-3]}
+    subscribed = f"{TRACE_ID}-{subscribe.context.span_id:016x}"
+    assert linked == {event.append_traceparent[3:-3], subscribed}
 
 
-async def test_nothing_is_traced_for_a_subscriber_that_is_not_sampled(
+async def test_a_delivery_is_traced_for_what_was_appended_whoever_is_subscribed(
     store: PaymentStore, spans: Spans
 ) -> None:
     async with serving(store) as served:
         await served.news.about("order-1")
         await served.follow(EARLIEST, metadata=UNSAMPLED).until_events(1)
-    assert not [span for span in spans() if span.name in {"subscribe", "deliver"}]
+    assert not [span for span in spans() if span.name == "subscribe"]
+    [append] = [span for span in spans() if span.kind is SpanKind.PRODUCER]
+    [deliver] = [span for span in spans() if span.kind is SpanKind.CONSUMER]
+    assert [link.context.span_id for link in deliver.links] == [append.context.span_id]
+
+
+async def test_a_delivery_of_what_is_not_sampled_leaves_no_span(
+    store: PaymentStore, spans: Spans
+) -> None:
+    async with serving(store) as served:
+        with trace.use_span(trace.get_current_span(tracing.caller_context(UNSAMPLED))):
+            await served.news.about("order-1")
+        await served.follow(EARLIEST, metadata=SAMPLED).until_events(1)
+    assert {span.kind for span in spans()} == {SpanKind.SERVER}
+
+
+def sampled_link(span_id: int) -> Link:
+    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+    return Link(trace.SpanContext(int(TRACE_ID, 16), span_id, is_remote=True, trace_flags=flags))
+
+
+def test_a_delivery_has_as_many_links_as_the_sdk_keeps_and_tells_all_events(spans: Spans) -> None:
+    links = tuple(map(sampled_link, range(1, 201)))
+    subscribed = sampled_link(999).context
+    with tracing.deliver_span(Batch(b"", 200, "cursor", append_links=links), subscribed):
+        pass
+    [deliver] = [span for span in spans() if span.kind is SpanKind.CONSUMER]
+    assert dict(deliver.attributes or {})["messaging.batch.message_count"] == 200
+    assert len(deliver.links) == telemetry.MOST_LINKS
+    assert deliver.links[-1].context == subscribed
+    assert deliver.dropped_links == 0
+
+
+def test_deliveries_of_one_event_to_thousands_leave_a_bounded_number_of_spans(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    budget = tracing.SpanBudget(per_second=10, at_once=3, now=lambda: seconds[0])
+    monkeypatch.setattr(tracing, "_deliveries", budget)
+    batch = Batch(b"", 1, "cursor", append_links=(sampled_link(1),))
+
+    def delivered(times: int) -> int:
+        before = len(spans())
+        for _ in range(times):
+            with tracing.deliver_span(batch, trace.INVALID_SPAN_CONTEXT):
+                pass
+        return len(spans()) - before
+
+    assert delivered(2_000) == 3
+    seconds[0] += 0.2
+    assert delivered(2_000) == 2
+    seconds[0] += 3600
+    assert delivered(2_000) == 3
 
 
 async def test_a_subscription_that_is_refused_leaves_its_code(

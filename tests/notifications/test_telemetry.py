@@ -8,20 +8,22 @@ import logging
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from antom_payments.errors import StoreUnavailable
+from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.notifications import HttpLimits, health_app, serving, uvicorn_config
 from antom_payments.notifications import app as notifications_app
 from antom_payments.store import log, payments
-from notifications.sidecars import events_of, message, sample
+from notifications.sidecars import PATH, events_of, message, sample
 from notifications.wire import ask, request
 from store.transactions import Transactions
 
 SESSION = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 STRANGER = "00-11111111111111111111111111111111-2222222222222222-01"
 
+NOTIFICATION, APPEND = f"POST {PATH}", "append payment_events"
+
 
 def notification_span(spans):
-    [span] = [span for span in spans() if span.name == "notification"]
+    [span] = [span for span in spans() if span.name == NOTIFICATION]
     return span
 
 
@@ -46,6 +48,10 @@ async def test_a_notification_begins_a_trace_linked_to_its_session(sidecar, stor
         "antom_payments.payment_request_id": "paymentRequestId01",
         "antom_payments.event_id": event.event_id,
         "antom_payments.event_type": "PAYMENT_AUTHORIZED",
+        "http.request.method": "POST",
+        "http.route": PATH,
+        "url.path": PATH,
+        "url.scheme": "http",
         "http.response.status_code": 200,
     }
 
@@ -55,7 +61,7 @@ async def test_the_transaction_is_part_of_the_notification_s_trace(sidecar, seed
     await sidecar.notify(sample("03"))
     notification = notification_span(spans)
     inside = [s for s in spans() if s.context.trace_id == notification.context.trace_id]
-    assert {"notification", "transaction", "append"} <= {span.name for span in inside}
+    assert {NOTIFICATION, "transaction", APPEND} <= {span.name for span in inside}
 
 
 async def test_notifications_that_share_a_transaction_keep_traces_of_their_own(
@@ -72,11 +78,11 @@ async def test_notifications_that_share_a_transaction_keep_traces_of_their_own(
         await sidecar.app_has_under_way(len(sending))
     transactions.go_on()
     await asyncio.gather(*sending)
-    told = {s.context.trace_id for s in spans() if s.name == "notification"}
+    told = {s.context.trace_id for s in spans() if s.name == NOTIFICATION}
     assert len(told) == 3
     [_, *events] = await events_of(store)
     assert len({event.append_traceparent[3:35] for event in events}) == 2
-    appends = {f"{s.context.span_id:016x}" for s in spans() if s.name == "append"}
+    appends = {f"{s.context.span_id:016x}" for s in spans() if s.name == APPEND}
     assert {event.append_traceparent[36:52] for event in events} <= appends
     *_, shared = [span for span in spans() if span.name == "transaction"]
     assert len(shared.links) == 1
@@ -94,10 +100,19 @@ async def test_a_failure_is_an_error_in_the_trace_and_a_refusal_is_none(start_si
         async def apply_notification(self, *_):
             raise StoreUnavailable
 
+    class Full:
+        async def apply_notification(self, *_):
+            raise StoreOverloaded("store_writes")
+
     async with start_sidecar(Down()) as sidecar:
         await sidecar.notify(sample("03"))
         await sidecar.post(sample("03"), [])
-    failed, refused = [span for span in spans() if span.name == "notification"]
+    async with start_sidecar(Full()) as sidecar:
+        await sidecar.notify(sample("03"))
+    failed, refused, full = [span for span in spans() if span.name == NOTIFICATION]
+    assert full.status.status_code is StatusCode.ERROR
+    assert full.attributes["http.response.status_code"] == 503
+    assert full.attributes["error.type"] == "store_writes"
     assert failed.status.status_code is StatusCode.ERROR
     assert failed.attributes["error.type"] == "store_unavailable"
     assert refused.status.status_code is StatusCode.UNSET
@@ -127,7 +142,7 @@ async def test_what_an_exception_says_is_in_no_span(sidecar, spans, monkeypatch,
     monkeypatch.setattr(*broken, break_with_secrets)
     await sidecar.notify(sample("03"))
     ended = spans()[before:]
-    assert {span.name for span in ended} == {"notification", "append", "transaction"}
+    assert {span.name for span in ended} == {NOTIFICATION, APPEND, "transaction"}
     said = "".join(span.to_json() for span in ended)
     assert CARD not in said
     assert KEY not in said

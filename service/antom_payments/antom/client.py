@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from antom_payments import telemetry
 from antom_payments.antom.breaker import Breaker, BreakerOptions, BreakerState
@@ -234,24 +234,22 @@ class AntomClient:
     ) -> _Reply:
         """One request and its verified answer, S or F, in a span of its own."""
         # Own span, and no propagation: our trace ids are none of Antom's business.
-        with telemetry.tracer.start_as_current_span(
-            f"antom {operation}",
-            kind=SpanKind.CLIENT,
-            attributes={
-                "http.request.method": "POST",
-                "http.request.resend_count": attempt,
-                "server.address": self._wire.host,
-                "server.port": self._wire.port,
-                "antom.operation": operation.value,
-            },
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
+        path = operation_path(operation, self._signer.client_id)
+        attributes: dict[str, str | int] = {
+            "http.request.method": "POST",
+            "url.full": f"{self._wire.origin}{path}",
+            "server.address": self._wire.host,
+            "server.port": self._wire.port,
+            "antom.operation": operation.value,
+        }
+        if attempt:
+            attributes["http.request.resend_count"] = attempt
+        with telemetry.quiet_span(f"POST {path}", SpanKind.CLIENT, attributes=attributes) as span:
             try:
                 return await self._exchange(operation, body, seconds, span)
             except AntomError as error:
                 span.set_attribute("error.type", type(error).__name__)
-                span.set_status(Status(StatusCode.ERROR))
+                span.set_status(StatusCode.ERROR)
                 raise
 
     async def _exchange(
@@ -271,6 +269,8 @@ class AntomClient:
                 if seconds >= self._patience_seconds or not failure.timed_out:
                     attempt.silent()
                 _log.warning("antom_call_failed", operation=operation.value, cause=failure.cause)
+                if failure.status_code:
+                    span.set_attribute("http.response.status_code", failure.status_code)
                 raise failure.error from None
             span.set_attribute("http.response.status_code", 200)
             self._verify(path, answer)

@@ -58,15 +58,21 @@ class WireFailure(Exception):
     """No answer to read.
 
     ``error`` is what to raise, ``cause`` a bounded word for logs, ``timed_out`` whether time ran
-    out rather than that something went wrong.
+    out rather than that something went wrong, ``status_code`` the HTTP status when it was not 200.
     """
 
     def __init__(
-        self, error: AntomUnavailable | OutcomeUnknown, cause: str, *, timed_out: bool = False
+        self,
+        error: AntomUnavailable | OutcomeUnknown,
+        cause: str,
+        *,
+        timed_out: bool = False,
+        status_code: int = 0,
     ) -> None:
         self.error = error
         self.cause = cause
         self.timed_out = timed_out
+        self.status_code = status_code
         super().__init__(cause)
 
 
@@ -77,6 +83,7 @@ class Wire:
         """Take a client from `open_wire`; ``budgets`` bound each request."""
         self._http = http
         self._budgets = budgets
+        self.origin = str(http.base_url).removesuffix("/")
         self.host = http.base_url.host
         self.port = http.base_url.port or {"https": 443}.get(http.base_url.scheme, 80)
 
@@ -165,7 +172,8 @@ async def open_wire(
 async def _answer(response: httpx.Response) -> Answer:
     """The answer in HTTP 200; Antom answers every business result with it (antom-api 1.8)."""
     if response.status_code != httpx.codes.OK:
-        raise WireFailure(OutcomeUnknown(), f"http_{response.status_code}")
+        code = response.status_code
+        raise WireFailure(OutcomeUnknown(), f"http_{code}", status_code=code)
     received = bytearray()
     async for piece in response.aiter_raw():
         received += piece

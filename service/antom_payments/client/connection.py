@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import grpc
-from opentelemetry import propagate
+from opentelemetry import trace
 
 from antom_payments.client.backoff import Backoff
 from antom_payments.client.cursor_store import CursorStore
@@ -348,13 +348,16 @@ class Payments:
             request.checkpoint_interval.FromNanoseconds(round(checkpoint_seconds * 1e9))
         start_at(request, start)
         return Following(
-            open_stream=self._stub.StreamPaymentEvents,
+            open_stream=self._open_stream,
             request=request,
             cursor_store=cursor_store,
             on_expired=on_expired,
             backoff=backoff or Backoff(),
             silence_seconds=silence_seconds,
         )
+
+    def _open_stream(self, request: StreamPaymentEventsRequest) -> Any:
+        return self._stub.StreamPaymentEvents(request, metadata=_trace_context())
 
 
 async def _answer(
@@ -369,7 +372,13 @@ async def _answer(
 
 
 def _trace_context() -> grpc.aio.Metadata:
-    """The caller's W3C trace context, so that the service's spans belong to its trace."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return grpc.aio.Metadata(*((key.lower(), value) for key, value in carrier.items()))
+    """The caller's span, so that the service's spans belong to its trace; nothing outside of one.
+
+    Only W3C `traceparent`, whatever the process propagates elsewhere: baggage and tracestate may
+    hold what a payments service must not see.
+    """
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return grpc.aio.Metadata()
+    ids = f"{trace.format_trace_id(span.trace_id)}-{trace.format_span_id(span.span_id)}"
+    return grpc.aio.Metadata(("traceparent", f"00-{ids}-{span.trace_flags:02x}"))

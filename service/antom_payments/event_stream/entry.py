@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from opentelemetry.trace import Link
+
+from antom_payments import telemetry
 from antom_payments.cursor import (
     START,
     CursorSeal,
@@ -46,6 +49,8 @@ class Entry(Mark):
     payment_request_id: str
     type: EventType
     state: PaymentState
+    append_link: Link | None = None
+    """To what appended it, where that is sampled: made once for all subscribers."""
 
     def place(self) -> Mark:
         """The place alone, without the event's bytes."""
@@ -109,6 +114,7 @@ class Encoder:
             payment_request_id=event.payment.payment_request_id,
             type=event.type,
             state=event.payment.state,
+            append_link=telemetry.sampled_link_to(event.append_traceparent),
         )
 
     def snapshot_mark(self, sequence: int, head: Position) -> SnapshotMark:

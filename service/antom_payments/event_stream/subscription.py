@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry.trace import Link
+
 from antom_payments.errors import PaymentsError, StoreUnavailable
 from antom_payments.event_stream.entry import (
     EVERYTHING,
@@ -36,6 +38,8 @@ class Batch:
     cursor: str
     """Resume point after the batch."""
     payments: int = 0
+    append_links: tuple[Link, ...] = ()
+    """To what appended the events, as far as it is sampled."""
     caught_up: bool = False
     """Everything up to the log's head as of the subscription's start was delivered."""
     snapshot_end: bool = False
@@ -216,6 +220,7 @@ class Subscription:
     ) -> tuple[Batch | None, Mark | None]:
         """As many entries as fit in a batch, and the last one that was looked at."""
         data: list[bytes] = []
+        links: list[Link] = []
         size = 0
         newest: Entry | PaymentEntry | None = None
         last: Mark | None = None
@@ -225,13 +230,16 @@ class Subscription:
                 if data and (size > self._limits.size_bytes or len(data) == most):
                     break
                 data.append(entry.data)
+                if isinstance(entry, Entry) and entry.append_link is not None:
+                    links.append(entry.append_link)
                 newest = entry
             last = entry
         if newest is None:
             return None, last
         if isinstance(newest, PaymentEntry):
             return Batch(b"".join(data), 0, newest.cursor, payments=len(data)), last
-        return Batch(b"".join(data), len(data), newest.cursor), last
+        told = Batch(b"".join(data), len(data), newest.cursor, append_links=tuple(links))
+        return told, last
 
     def _goal(self) -> int:
         """Up to where events are handed out now: history first, then what the tail has read."""

@@ -55,7 +55,7 @@ class Edge(grpc.aio.ServerInterceptor):
             return known
         handler = await continuation(handler_call_details)
         if handler is None:
-            tracing.record_duration(tracing.OTHER_METHOD, "UNIMPLEMENTED", time.perf_counter())
+            tracing.refuse_unknown(handler_call_details.invocation_metadata)
             return None
         if path.startswith(_EXEMPT):
             return handler

@@ -161,7 +161,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
                 replace(self._stream_options, checkpoint_seconds=asked.checkpoint_seconds),
                 events_per_second=asked.events_per_second,
                 now=self._now,
-                trace=tracing.sampled_context(span),
+                subscribed=span.get_span_context(),
             )
             with self._streams.following(delivery):
                 await delivery.run()

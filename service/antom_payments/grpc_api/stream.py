@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
 import grpc
-from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
 
 from antom_payments.errors import (
     ServerDraining,
@@ -65,9 +65,9 @@ class Delivery:
         *,
         events_per_second: int = 0,
         now: Callable[[], datetime],
-        trace: Context | None,
+        subscribed: SpanContext,
     ) -> None:
-        """``now`` is the wall clock, ``trace`` the subscriber's trace when it is sampled.
+        """``now`` is the wall clock, ``subscribed`` the span in which the stream was opened.
 
         At most ``events_per_second`` are sent, events and payments alike; 0 is no bound.
         """
@@ -75,7 +75,7 @@ class Delivery:
         self._context = context
         self._options = options
         self._now = now
-        self._trace = trace
+        self._subscribed = subscribed
         self._loop = asyncio.get_running_loop()
         self._allowance = (
             Allowance(events_per_second, self._loop.time()) if events_per_second else None
@@ -168,12 +168,10 @@ class Delivery:
         if batch.snapshot_end:
             await self._write(convert.snapshot_end(batch.cursor), batch.cursor)
             return
-        span = (
-            nullcontext()
-            if self._trace is None
-            else tracing.deliver_span(self._trace, batch.data, batch.events + batch.payments)
-        )
-        with span:
+        if not batch.append_links:
+            await self._write(batch.data, batch.cursor)
+            return
+        with tracing.deliver_span(batch, self._subscribed):
             await self._write(batch.data, batch.cursor)
 
     async def _checkpoint(self) -> None:

@@ -7,16 +7,16 @@ reports rich errors as OK (ops M16, M17).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, StatusCode
 
 from antom_payments import telemetry
+from antom_payments.event_stream import Batch
 from antom_payments.grpc_api.errors import Answer, is_peer_gone
-from antom_payments.v1 import payment_service_pb2
 
 OTHER_METHOD = "_OTHER"
 """`rpc.method` of methods that do not exist: their names are the caller's invention."""
@@ -26,8 +26,6 @@ SERVER_ERRORS = frozenset(
 )
 """Codes that count as the server's fault; the others are answers."""
 
-_MOST_LINKS = 64
-
 _duration = telemetry.meter.create_histogram(
     "rpc.server.call.duration",
     unit="s",
@@ -36,6 +34,36 @@ _duration = telemetry.meter.create_histogram(
         *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
     ],
 )
+
+
+class SpanBudget:
+    """So many spans a second, and some more at once: for what one event may cause thousands of.
+
+    A delivery to each of a thousand subscribers costs 20 ms in spans (measured), which all others
+    wait for, and overflows the queue of the export, so that other spans are lost. Reads the clock
+    of ``now``, in seconds.
+    """
+
+    def __init__(
+        self, per_second: float, at_once: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_second = per_second
+        self._at_once = self._left = at_once
+        self._now = now
+        self._since = now()
+
+    def take(self) -> bool:
+        """Whether there is one left, which is taken."""
+        now = self._now()
+        self._left = min(self._at_once, self._left + (now - self._since) * self._per_second)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+_deliveries = SpanBudget(per_second=100, at_once=200)
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -86,14 +114,6 @@ def server_span(name: str, method: str, metadata: Metadata | None) -> Iterator[S
         _finish(span, method, "OK", "")
 
 
-def sampled_context(span: Span) -> Context | None:
-    """A context with ``span`` as parent when it is sampled; the span itself may have ended."""
-    parent = span.get_span_context()
-    if not parent.trace_flags.sampled:
-        return None
-    return trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
-
-
 def outcome_of(error: BaseException) -> tuple[str, str]:
     """The code and reason that ``error`` is answered with; CANCELLED when nobody waits."""
     if isinstance(error, Answer):
@@ -101,36 +121,46 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
     return ("CANCELLED" if is_peer_gone(error) else "INTERNAL"), ""
 
 
-@contextmanager
-def deliver_span(subscriber: Context, data: bytes, events: int) -> Iterator[None]:
-    """A span around one write of events, or payments, to a subscriber whose trace is sampled.
+def deliver_span(batch: Batch, subscribed: SpanContext) -> AbstractContextManager[Span]:
+    """A span around the write of a batch in which something was appended in a sampled trace.
 
-    Linked to what appended them, and to the sessions that they began with: the convention for
-    messages that come in batches. Parses ``data`` again, which only sampled streams pay for.
+    A trace of its own, linked to those appends, as the convention has it for messages in batches,
+    and to the subscriber's trace when it is sampled. Never below that: a stream lasts too long.
+    Without a span when `_deliveries` has none left.
     """
-    response = payment_service_pb2.StreamPaymentEventsResponse.FromString(data)
-    links: dict[str, trace.Link] = {}
-    contexts = [payment.traceparent for payment in response.payments]
-    for event in response.events:
-        contexts += [event.append_traceparent, event.traceparent]
-    for traceparent in contexts:
-        if traceparent and traceparent not in links and len(links) < _MOST_LINKS:
-            links.update((traceparent, link) for link in telemetry.link_to(traceparent))
-    with telemetry.tracer.start_as_current_span(
-        "deliver",
-        context=subscriber,
-        kind=SpanKind.CONSUMER,
+    if not _deliveries.take():
+        return nullcontext(INVALID_SPAN)
+    appends = {(to.context.trace_id, to.context.span_id): to for to in batch.append_links}
+    links = list(appends.values())[: telemetry.MOST_LINKS - 1]
+    if subscribed.trace_flags.sampled:
+        links.append(Link(subscribed))
+    return telemetry.quiet_span(
+        "deliver payment_events",
+        SpanKind.CONSUMER,
+        context=Context(),
         attributes={
             "messaging.system": "antom_payments",
+            "messaging.destination.name": "payment_events",
             "messaging.operation.name": "deliver",
             "messaging.operation.type": "process",
-            "messaging.batch.message_count": events,
+            "messaging.batch.message_count": batch.events,
         },
-        links=list(links.values()),
-        record_exception=False,
-        set_status_on_exception=False,
-    ):
-        yield
+        links=links,
+    )
+
+
+def refuse_unknown(metadata: Metadata | None) -> None:
+    """Tell of a call of a method that does not exist: gRPC answers it by itself."""
+    code = "UNIMPLEMENTED"
+    record_duration(OTHER_METHOD, code, time.perf_counter())
+    span = telemetry.tracer.start_span(
+        "grpc",
+        context=caller_context(metadata),
+        kind=SpanKind.SERVER,
+        attributes=attributes_of(OTHER_METHOD, code),
+    )
+    span.set_status(StatusCode.ERROR)
+    span.end()
 
 
 def _finish(span: Span, method: str, code: str, reason: str) -> None:

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from antom_payments import telemetry
+from antom_payments import sampling, telemetry
 from antom_payments.alarm import ALARMING
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.fact import OUTSIDE_WINDOW, Fact, Notification
@@ -144,12 +144,18 @@ class NotificationApp:
 
     async def _traced(self, request: Request, body: bytes) -> _Told:
         """Handle the request in a trace of its own: a stranger's headers begin no trace here."""
-        with telemetry.tracer.start_as_current_span(
-            "notification",
-            context=Context(),
-            kind=SpanKind.SERVER,
-            record_exception=False,
-            set_status_on_exception=False,
+        path = self._path.decode("ascii")
+        with telemetry.quiet_span(
+            f"POST {path}",
+            SpanKind.SERVER,
+            # Whose payment it is about is known later, and with that whether the trace is kept.
+            context=sampling.undecided(Context()),
+            attributes={
+                "http.request.method": "POST",
+                "http.route": path,
+                "url.path": path,
+                "url.scheme": "http",
+            },
         ) as span:
             told = await self._within_deadline(request, body)
             _describe(span, told)
@@ -291,11 +297,11 @@ def _describe(span: Span, told: _Told) -> None:
     """Tell the span the outcome, and link it to the trace that created the session."""
     for name, value in _fields(told).items():
         span.set_attribute(f"antom_payments.{name}", value)
-    span.set_attribute("http.response.status_code", _STATUS.get(told.outcome, 200))
+    status = _STATUS.get(told.outcome, 200)
+    span.set_attribute("http.response.status_code", status)
     if told.applied is not None and told.applied.payment is not None:
-        for link in telemetry.link_to(told.applied.payment.traceparent):
-            span.add_link(link.context)
-    if told.outcome is Outcome.ERROR:
+        telemetry.link_elsewhere(told.applied.payment.traceparent)
+    if status >= 500:
         span.set_attribute("error.type", told.reason)
         span.set_status(StatusCode.ERROR)
 

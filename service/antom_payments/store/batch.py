@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from antom_payments import telemetry
 from antom_payments.fact import (
     Fact,
     FactKind,
@@ -98,6 +99,8 @@ class Batch:
     """Payments whose lease ends with this transaction."""
     traceparent: str = ""
     """Of whoever told the member that is looked at."""
+    is_undecided: bool = False
+    """Whether that trace is kept only with the payment's session."""
 
     def find_payment(self, payment: Payment) -> None:
         """Know a payment that was read under its lock."""
@@ -133,7 +136,7 @@ class Batch:
 
     def tell(self, member: Member, now: datetime) -> Verdict:
         """Decide one member, given all before it."""
-        self.traceparent = member.traceparent
+        self.traceparent, self.is_undecided = member.traceparent, member.is_undecided
         if member.session_result is not None:
             return self._tell_session(member.session_result, now)
         fact = member.fact
@@ -266,13 +269,16 @@ class Batch:
 
     def _draft(self, decision: Decision, source: Source, **more: Any) -> None:
         """Note the one event of a decision."""
+        traceparent = self.traceparent
+        if self.is_undecided:
+            traceparent = telemetry.kept_with(traceparent, decision.payment.traceparent)
         event = PaymentEvent(
             event_id=str(uuid.uuid4()),
             type=decision.type,
             payment=decision.payment,
             state_before=decision.state_before,
             source=source,
-            append_traceparent=self.traceparent,
+            append_traceparent=traceparent,
             reported_amount=decision.reported_amount,
         )
         self.drafts.append(replace(event, **more))

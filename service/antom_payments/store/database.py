@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -50,6 +52,7 @@ class Database:
 
     def __init__(self, url: str, pool: PoolOptions | None = None) -> None:
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._system = "sqlite" if self.is_sqlite else "postgresql"
         self._url = url
         self._pool = pool or PoolOptions()
         self._engine = create_engine(url, self._pool)
@@ -171,7 +174,7 @@ class Database:
             return await work(connection)
 
     async def _write_once(self, work: Work[T], until: float) -> T:
-        with telemetry.quiet_span("transaction"):
+        with self._traced():
             # In SQLite's queue as long as somebody may wait; else as for a connection.
             patience = self._pool.budget_seconds if self.is_sqlite else self._pool.timeout_seconds
             async with asyncio.timeout(patience):
@@ -184,6 +187,19 @@ class Database:
                     return await work(connection)
             finally:
                 self._turns.release()
+
+    @contextmanager
+    def _traced(self) -> Iterator[None]:
+        """A span around a transaction; only what the database does wrong is an error of it."""
+        attributes = {"db.system.name": self._system, "db.operation.name": "transaction"}
+        with telemetry.quiet_span("transaction", SpanKind.CLIENT, attributes=attributes) as span:
+            try:
+                yield
+            except Exception as error:
+                if trouble_of(error) is not None:
+                    span.set_attribute("error.type", type(error).__name__)
+                    span.set_status(StatusCode.ERROR)
+                raise
 
     def _note(self, trouble: Trouble, error: Exception | None = None) -> None:
         """Say what is wrong, now and then: not once for each call that suffers from it."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from opentelemetry.trace import Span, SpanKind
 from sqlalchemy import Result, Select, and_, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from antom_payments import telemetry
 from antom_payments.errors import LogCorrupt
 from antom_payments.payment import FINAL_STATES, EventType
 from antom_payments.payment_event import EventFilter, PaymentEvent
@@ -217,6 +220,24 @@ def _refuse_holes(after: int, through: int, found: Sequence[PaymentEvent]) -> No
         expected = event.sequence
     if expected != through:
         raise LogCorrupt(expected)
+
+
+def append_span(session: str) -> AbstractContextManager[Span]:
+    """The span of an append, which deliveries link to; itself linked to what made the session.
+
+    ``session`` is a traceparent; "" when it is not known yet, or there is none.
+    """
+    return telemetry.quiet_span(
+        "append payment_events",
+        SpanKind.PRODUCER,
+        attributes={
+            "messaging.system": "antom_payments",
+            "messaging.destination.name": "payment_events",
+            "messaging.operation.name": "append",
+            "messaging.operation.type": "send",
+        },
+        links=telemetry.links_elsewhere(session),
+    )
 
 
 async def append(

@@ -96,6 +96,8 @@ class Member:
     session_result: SessionResult | None = None
     traceparent: str = ""
     """W3C text of the span that appends it; set by the store."""
+    is_undecided: bool = False
+    """Whether that span is sampled only if the payment's session is; set by the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from opentelemetry.trace import SpanKind, get_current_span
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments import telemetry
+from antom_payments import sampling, telemetry
 from antom_payments.cadence import Cadence
 from antom_payments.payment import Payment, PaymentState
 from antom_payments.sdk_event import SdkEvent
@@ -34,7 +33,7 @@ from antom_payments.store.inquiry_leases import (
     open_by_phase,
 )
 from antom_payments.store.listing import PaymentListing
-from antom_payments.store.log import EventLog, read_identity
+from antom_payments.store.log import EventLog, append_span, read_identity
 from antom_payments.store.members import (
     UNADOPTED,
     Applied,
@@ -177,7 +176,7 @@ class PaymentStore:
             session,
             result_code,
         )
-        [applied] = await self.apply([Member(session_result=result)])
+        [applied] = await self._append([Member(session_result=result)], payment.traceparent)
         return applied
 
     async def release_session(self, claim: SessionClaim) -> None:
@@ -195,11 +194,22 @@ class PaymentStore:
         """
         if not members:
             return []
-        with telemetry.quiet_span("append", SpanKind.PRODUCER):
+        return await self._append(members)
+
+    async def _append(self, members: Sequence[Member], session: str = "") -> list[Applied]:
+        """`apply`, linked to the span that made the payment's ``session`` where that is known."""
+        with append_span(session) as span:
             traceparent = telemetry.current_traceparent()
-            return await self._appends.submit(
-                [replace(member, traceparent=traceparent) for member in members]
+            is_undecided = sampling.is_undecided(span)
+            answers = await self._appends.submit(
+                [
+                    replace(member, traceparent=traceparent, is_undecided=is_undecided)
+                    for member in members
+                ]
             )
+            told = [answer.payment for answer in answers if answer.payment is not None]
+            telemetry.link_elsewhere(*(payment.traceparent for payment in told))
+            return answers
 
     async def close(self) -> None:
         """Take no more appends, and wait for those under way."""
@@ -297,12 +307,8 @@ class PaymentStore:
         return [answer for answer in answers if answer.outcome is not AppliedOutcome.ORPHANED]
 
     async def _apply(self, connection: AsyncConnection, members: Sequence[Member]) -> list[Applied]:
-        span = get_current_span()
-        if span.is_recording():
-            # Its parent is the first one's; the others' traces are linked.
-            for other in {member.traceparent for member in members} - {members[0].traceparent}:
-                for link in telemetry.link_to(other):
-                    span.add_link(link.context)
+        # Its parent is the first one's; the others' traces are linked.
+        telemetry.link_elsewhere(*(member.traceparent for member in members))
         return await apply_members(
             connection,
             members,

@@ -12,12 +12,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments import telemetry
-from antom_payments.payment import EventType, Payment, Source
+from antom_payments.payment import Decision, EventType, Payment, Source
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.sdk_event import SdkEvent, with_sdk_event
 from antom_payments.store.facts import save_payments
 from antom_payments.store.inquiries import Inquiries
-from antom_payments.store.log import append
+from antom_payments.store.log import append, append_span
 from antom_payments.store.members import InquiryKind, WantedInquiry
 from antom_payments.store.rows import event_from_row, payment_from_row
 from antom_payments.store.tables import events, payments
@@ -59,7 +59,15 @@ async def report_sdk_event(
         wanted = WantedInquiry(merchant_account, InquiryKind.PAYMENT, payment_request_id)
         await inquiries.want(connection, [wanted])
     decision = with_sdk_event(payment, now())
-    draft = PaymentEvent(
+    with append_span(payment.traceparent):
+        [appended] = await append(connection, [_draft(decision, reported)], now)
+    payment = replace(decision.payment, last_sequence=appended.sequence)
+    await save_payments(connection, [payment])
+    return payment, True
+
+
+def _draft(decision: Decision, reported: SdkEvent) -> PaymentEvent:
+    return PaymentEvent(
         event_id=str(uuid.uuid4()),
         type=decision.type,
         payment=decision.payment,
@@ -69,10 +77,6 @@ async def report_sdk_event(
         sdk_event_code=reported.code,
         append_traceparent=telemetry.current_traceparent(),
     )
-    [appended] = await append(connection, [draft], now)
-    payment = replace(decision.payment, last_sequence=appended.sequence)
-    await save_payments(connection, [payment])
-    return payment, True
 
 
 async def _told(connection: AsyncConnection, payment: Payment) -> set[Any]:
