@@ -35,6 +35,8 @@ class Pages:
         self._encoder = encoder
         self._page_events = page_events
         self._turns = asyncio.Semaphore(at_once)
+        self.reads = 0
+        """Pages read since the start."""
 
     async def read(self, after: Mark, up_to: int, event_filter: EventFilter) -> Page:
         """The next page after ``after``, at most up to ``up_to``, which the tail has seen.
@@ -46,6 +48,7 @@ class Pages:
             StoreUnavailable: the database cannot be used.
         """
         async with self._turns:
+            self.reads += 1
             page = await self._log.page(
                 after.sequence,
                 window=min(_WINDOW, up_to - after.sequence),

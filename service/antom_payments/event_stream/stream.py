@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from antom_payments.cursor import CursorSeal, Phase, Position
 from antom_payments.errors import CursorExpired, CursorInvalid, LogCorrupt, LogRewound
 from antom_payments.event_stream.entry import Encoder, Mark
+from antom_payments.event_stream.measures import StreamMeasures
 from antom_payments.event_stream.pages import Pages
 from antom_payments.event_stream.ring import Ring
 from antom_payments.event_stream.subscription import BatchLimits, Subscription
@@ -93,6 +94,7 @@ class EventStream:
             pace=pace or Pace(),
         )
         self._limits = limits or BatchLimits()
+        self.measures = StreamMeasures(self._tail, self._ring, self._pages, self._wake_ups)
 
     @property
     def subscribers(self) -> int:
@@ -101,12 +103,13 @@ class EventStream:
 
     @property
     def woken(self) -> int:
-        """How many subscribers were woken by events since the start; for metrics."""
+        """How many subscribers were woken by events since the start."""
         return self._wake_ups.count
 
     async def run(self) -> None:
         """Tail the log until cancelled. Survives outages; never skips an event."""
-        await self._tail.run()
+        with self.measures.measured():
+            await self._tail.run()
 
     async def subscribe(self, start: Start, event_filter: EventFilter) -> Subscription:
         """Follow what ``event_filter`` admits; close the subscription at the end.

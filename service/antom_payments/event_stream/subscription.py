@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from antom_payments.errors import PaymentsError, StoreUnavailable
 from antom_payments.event_stream.entry import EVERYTHING, Entry, Mark
@@ -29,6 +30,8 @@ class Batch:
     """Resume point after the batch."""
     caught_up: bool = False
     """Everything up to the log's head as of the subscription's start was delivered."""
+    live_time: datetime | None = None
+    """When its newest event was appended; None of history, older than the subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ class Subscription:
             return 0.0
         return max(0.0, (head - here).total_seconds())
 
+    def lag_events(self) -> int:
+        """How many events, wanted or not, lie between its place and the newest that was read."""
+        self._skip_unwanted()
+        return max(0, self._ring.head.sequence - self._mark.sequence)
+
     def close(self) -> None:
         """Follow no longer; harmless when repeated."""
         self._on_close(self)
@@ -196,7 +204,8 @@ class Subscription:
             last = entry
         if newest is None:
             return None, last
-        return Batch(b"".join(data), len(data), newest.cursor), last
+        time = newest.append_time if self._is_live else None
+        return Batch(b"".join(data), len(data), newest.cursor, live_time=time), last
 
     def _goal(self) -> int:
         """Up to where events are handed out now: history first, then what the tail has read."""

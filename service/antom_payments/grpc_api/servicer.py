@@ -120,6 +120,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
                 self._stream_options,
                 now=self._now,
                 trace=tracing.sampled_context(span),
+                deliveries=self._streams.written,
             )
             with self._streams.following(delivery):
                 await delivery.run()
