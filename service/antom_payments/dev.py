@@ -66,9 +66,9 @@ class LocalStack:
     emulator_url: str
     environment: Mapping[str, str]
     """`ANTOM_PAYMENTS_*` as the processes got them: for further commands."""
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     metrics_url: str = ""
     """Of the server."""
-    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def first_ended(self) -> str:
         """Wait until one of the processes ends, which none should; its name."""
