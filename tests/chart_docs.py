@@ -19,7 +19,7 @@ OF_THE_CHART = frozenset(
     {
         *("database_url", "database_url_file", "data_key_file", "merchant_private_key_file"),
         *("antom_public_key_files", "grpc_address", "notification_address"),
-        *("notification_health_address", "notification_path"),
+        *("admin_address", "notification_admin_address", "notification_path"),
     }
 )
 """Settings that the chart sets from its Secrets and ports: `settings` refuses them."""

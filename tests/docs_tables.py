@@ -20,6 +20,7 @@ from antom_payments.payment import STEPS, EventType, Payment, PaymentState
 from antom_payments.sdk_event import SdkEventCode, next_step
 from antom_payments.settings import Settings, variable
 from chart_docs import CHART, SCHEMA, rows_of_settings, rows_of_values, schema_text
+from metrics_docs import rows_of_metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,6 +88,12 @@ def sdk_events_table() -> str:
     return _table(("event code", "asked", *states), rows)
 
 
+def metrics_table() -> str:
+    """Every metric, its labels and what it is for."""
+    head = ("name, and Prometheus' name", "kind", "unit", "labels", "meaning", "process", "alert")
+    return _table(head, rows_of_metrics())
+
+
 def chart_values_table() -> str:
     """Every value of the chart, its default and what it does."""
     rows = [(f"`{path}`", f"`{json.dumps(value)}`", told) for path, value, told in rows_of_values()]
@@ -103,6 +110,7 @@ TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     ROOT / "README.md": {"settings": settings_table},
     ROOT / "docs" / "client-sdks.md": {"sdk-events": sdk_events_table},
     ROOT / "docs" / "fields.md": {"fields": fields_table},
+    ROOT / "docs" / "metrics.md": {"metrics": metrics_table},
     ROOT / "docs" / "states.md": {"steps": steps_table},
     CHART / "README.md": {"values": chart_values_table, "settings": chart_settings_table},
 }

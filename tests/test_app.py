@@ -200,7 +200,8 @@ async def test_a_notify_url_that_antom_could_not_call_is_refused(
     [
         ("server", "grpc_address"),
         ("sidecar", "notification_address"),
-        ("sidecar", "notification_health_address"),
+        ("sidecar", "notification_admin_address"),
+        ("server", "admin_address"),
     ],
 )
 async def test_an_address_that_is_taken_is_named_and_nothing_stays_open(
@@ -281,7 +282,7 @@ async def test_what_antom_signed_is_the_path_of_the_notify_url(tmp_path: Path) -
 async def test_the_sidecar_tells_its_health_on_a_listener_of_its_own(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         health = f"127.0.0.1:{free.getsockname()[1]}"
-    chosen = settings(tmp_path, notification_health_address=health)
+    chosen = settings(tmp_path, notification_admin_address=health)
     stopping = asyncio.Event()
     async with (
         notification_receiver(chosen, stopping=stopping) as (_, port),

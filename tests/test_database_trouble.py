@@ -88,7 +88,7 @@ async def watched_shop(
     with socket.create_server(("127.0.0.1", 0)) as free:
         health = f"127.0.0.1:{free.getsockname()[1]}"
     async with (
-        shop_on(database_url, folder, notification_health_address=health) as shop,
+        shop_on(database_url, folder, notification_admin_address=health) as shop,
         httpx.AsyncClient(trust_env=False) as http,
         connected(shop.port) as channel,
     ):

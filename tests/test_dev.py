@@ -11,6 +11,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import httpx
@@ -89,18 +90,18 @@ async def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port}: is taken"):
-            async with local_stack(tmp_path, LocalPorts(0, 0, 0, port), say=print):
+            async with local_stack(tmp_path, LocalPorts(0, 0, 0, port, 0), say=print):
                 pass
     assert left_in(tmp_path) == []
 
 
-def test_free_ports_are_four_different_ones() -> None:
-    chosen = LocalPorts(0, 0, 0, 0).chosen()
-    assert len({chosen.grpc, chosen.notifications, chosen.health, chosen.emulator}) == 4
+def test_free_ports_are_five_different_ones() -> None:
+    chosen = LocalPorts(0, 0, 0, 0, 0).chosen()
+    assert len(set(astuple(chosen))) == 5
 
 
 def test_a_port_that_is_asked_for_stays_as_it_is() -> None:
-    free = LocalPorts(0, 0, 0, 0).chosen()
+    free = LocalPorts(0, 0, 0, 0, 0).chosen()
     assert free.chosen() == free
 
 
@@ -124,7 +125,7 @@ async def test_a_process_that_cannot_start_is_named(capsys: pytest.CaptureFixtur
     code = "print('error: no such luck'); raise SystemExit(2)"
     async with a_process("server", code, print) as process:
         with pytest.raises(RuntimeError, match="the server ended with exit code 2"):
-            await dev._ready("server", process, LocalPorts(0, 0, 0, 0))
+            await dev._ready("server", process, LocalPorts(0, 0, 0, 0, 0))
     assert capsys.readouterr().out == "server   | error: no such luck\n"
 
 

@@ -32,7 +32,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
         "GRPC_REFLECTION": "true",
         "ANTOM_PUBLIC_KEY_FILES": "/keys/new.txt, /keys/old.txt",
         "MERCHANT_PRIVATE_KEY_FILE": "/keys/merchant.txt",
-        "NOTIFICATION_HEALTH_ADDRESS": "0.0.0.0:8081",
+        "NOTIFICATION_ADMIN_ADDRESS": "0.0.0.0:8081",
         "DRAIN_DELAY_SECONDS": "0",
         "ANTOM_BUDGET_SECONDS": "2.5",
     }.items():
@@ -43,7 +43,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert read.grpc_reflection
     assert read.antom_public_key_files == (Path("/keys/new.txt"), Path("/keys/old.txt"))
     assert read.merchant_private_key_file == Path("/keys/merchant.txt")
-    assert str(read.notification_health_address) == "0.0.0.0:8081"
+    assert str(read.notification_admin_address) == "0.0.0.0:8081"
     assert read.drain_delay_seconds == 0
     assert read.antom_budget_seconds == 2.5
 
@@ -56,7 +56,7 @@ def test_what_code_says_wins_over_the_environment(monkeypatch: pytest.MonkeyPatc
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PREFIX + "GRPC_ADDRESS", "")
-    monkeypatch.setenv(PREFIX + "NOTIFICATION_HEALTH_ADDRESS", "")
+    monkeypatch.setenv(PREFIX + "NOTIFICATION_ADMIN_ADDRESS", "")
     assert load() == load(grpc_address="127.0.0.1:50051")
 
 
@@ -79,7 +79,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
         ("GRPC_ADDRESS", "localhost:port", "host:port"),
         ("GRPC_ADDRESS", "localhost:65536", "host:port"),
         ("GRPC_ADDRESS", ":50051", "host:port"),
-        ("NOTIFICATION_HEALTH_ADDRESS", "8081", "host:port"),
+        ("NOTIFICATION_ADMIN_ADDRESS", "8081", "host:port"),
         ("STREAM_LIFE_SECONDS", "1141", "less than or equal to 1140"),
         ("STREAM_CHECKPOINT_SECONDS", "inf", "finite number"),
         ("DRAIN_DELAY_SECONDS", "-1", "greater than or equal to 0"),

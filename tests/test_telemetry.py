@@ -246,6 +246,7 @@ def test_lines_for_people_are_redacted_as_well() -> None:
         ({"log_format": "xml"}, {}, "log_format"),
         ({}, {"OTEL_TRACES_EXPORTER": "jaeger"}, "OTEL_TRACES_EXPORTER"),
         ({}, {"OTEL_METRICS_EXPORTER": "statsd"}, "OTEL_METRICS_EXPORTER"),
+        ({}, {"OTEL_METRICS_EXPORTER": "prometheus"}, "Prometheus reads the admin address"),
         (
             {},
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
@@ -407,6 +408,23 @@ def test_a_tracer_provider_that_is_already_there_is_kept(run: Run) -> None:
     )
     assert process.stdout == "True\n"
     assert process.stderr == ""
+
+
+def test_a_meter_provider_that_is_already_there_gets_our_reader(run: Run) -> None:
+    process = run(
+        "from opentelemetry import metrics\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
+        "provider, reader = MeterProvider(), InMemoryMetricReader()\n"
+        "metrics.set_meter_provider(provider)\n"
+        "stop = telemetry.configure(service_name='test', metric_readers=[reader])\n"
+        "telemetry.meter.create_counter('tests').add(3)\n"
+        "print(metrics.get_meter_provider() is provider)\n"
+        "[resource] = reader.get_metrics_data().resource_metrics\n"
+        "print(resource.scope_metrics[0].metrics[0].data.data_points[0].value)\n"
+        "stop()\n"
+    )
+    assert process.stdout == "True\n3\n", process.stderr
 
 
 def test_a_traceparent_leads_back_to_its_span() -> None:

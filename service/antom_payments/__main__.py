@@ -184,7 +184,7 @@ def dev(
     """Run server, sidecar and a local Antom on embedded SQLite, and say how to call them."""
     from antom_payments.dev import LocalPorts, run_dev
 
-    ports = LocalPorts(grpc_port, notification_port, 0, emulator_port)
+    ports = LocalPorts(grpc_port, notification_port, 0, emulator_port, 0)
     _run(run_dev(folder, ports, say=_say), new_loop=asyncio.new_event_loop)
 
 

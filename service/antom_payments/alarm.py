@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from antom_payments import telemetry
+from antom_payments import instruments, telemetry
+from antom_payments.instruments import Process
 from antom_payments.payment import EventType, Source
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.store import Applied, AppliedOutcome
@@ -21,10 +22,13 @@ ALARMING = frozenset(
 _CONFLICT = "CONFLICT"
 
 _log = telemetry.logger(__name__)
-_contradictions = telemetry.meter.create_counter(
+_contradictions = instruments.counter(
     "antom_payments.contradictions",
-    unit="{contradiction}",
-    description="News that contradicts what is stored, by its kind and by what told it",
+    "{contradiction}",
+    "News that contradicts what is stored, by its kind and by what told it.",
+    labels={"event_type": sorted({*ALARMING, _CONFLICT}), "source": list(Source)},
+    alert="Contradiction",
+    process=Process.BOTH,
 )
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from antom_payments import telemetry
+from antom_payments.admin import Readiness, admin_listener
 from antom_payments.antom import BreakerOptions, SessionPolicy, open_client
 from antom_payments.antom.endpoints import antom_origin, check_environment
 from antom_payments.antom.signing import (
@@ -27,9 +27,11 @@ from antom_payments.antom.signing import (
     refuse_own_key,
 )
 from antom_payments.antom.wire import Budgets
+from antom_payments.background import running, stop_signal
 from antom_payments.emulator import CaptureOrder, EmulatorFiles, server_config
 from antom_payments.errors import ConfigurationError
 from antom_payments.event_stream import EventStream
+from antom_payments.exposition import Exposition
 from antom_payments.grpc_api.convert import encode
 from antom_payments.grpc_api.health import Health, HealthOptions
 from antom_payments.grpc_api.limits import CallLimits
@@ -37,19 +39,22 @@ from antom_payments.grpc_api.server import DrainOptions, GrpcOptions, GrpcServer
 from antom_payments.grpc_api.servicer import Deadlines
 from antom_payments.grpc_api.stream import StreamOptions
 from antom_payments.housekeeping import keep_house
+from antom_payments.inquiry import Inquirer
+from antom_payments.instruments import Process
 from antom_payments.notifications import (
     Counts,
     HttpLimits,
     NotificationApp,
     Sender,
-    health_app,
     notification_app,
     serving,
     uvicorn_config,
 )
+from antom_payments.pulse import keep_pulse
 from antom_payments.reconcile import ReconcileOptions, Reconciler
 from antom_payments.service import Merchant, PaymentService
 from antom_payments.settings import (
+    Address,
     Settings,
     parse_address,
     secret_text,
@@ -69,14 +74,20 @@ async def grpc_server(
     *,
     now: Callable[[], datetime] = wall_clock,
     look_seconds: float = 1.0,
+    exposition: Exposition | None = None,
 ) -> AsyncIterator[GrpcServer]:
     """The gRPC server, serving while the block runs; leaving it drains.
 
-    ``look_seconds`` is how often it looks for what Antom is to be asked about.
+    ``look_seconds`` is how often it looks for what Antom is to be asked about, ``exposition`` what
+    the admin listener shows of the metrics.
 
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
     async with contextlib.AsyncExitStack() as parts:
+        readiness = Readiness()
+        with _named("admin_address"):
+            admin = admin_listener(settings.admin_address, readiness, exposition)
+            await parts.enter_async_context(admin)
         store = await parts.enter_async_context(payment_store(settings, now, listens=True))
         merchant = await parts.enter_async_context(merchant_of(settings, now))
         service = PaymentService(
@@ -87,30 +98,24 @@ async def grpc_server(
             antom_in_flight=settings.antom_in_flight,
         )
         parts.push_async_callback(service.drain)
-        reconciler = Reconciler(
-            store,
-            service.inquirer,
-            {merchant.merchant_account: merchant},
-            now=now,
-            call_budget_seconds=settings.antom_budget_seconds,
-            options=ReconcileOptions(
-                rate=Rate.of(settings.inquiries_per_second),
-                adopt_foreign=settings.adopt_foreign,
-                look_seconds=look_seconds,
-            ),
-        )
         stream = EventStream(
             store.log,
             encode=encode,
             ring_events=settings.stream_ring_events,
             page_reads=max(1, settings.database_pool_size // 2),
         )
-        await parts.enter_async_context(_running(stream.run()))
-        await parts.enter_async_context(_running(keep_house(store.retention, now=now)))
-        await parts.enter_async_context(_running(reconciler.run()))
+        await parts.enter_async_context(running(stream.run()))
+        await parts.enter_async_context(running(keep_house(store.retention, now=now)))
+        reconciler = _reconciler(
+            settings, store, service.inquirer, merchant, now=now, look_seconds=look_seconds
+        )
+        await parts.enter_async_context(running(reconciler.run()))
         server = GrpcServer(
             service, stream, check=store.ping, options=grpc_options(settings), now=now
         )
+        readiness.follow(lambda: server.health.is_ready)
+        pulse = keep_pulse(Process.SERVER, readiness, stream.measures.look)
+        await parts.enter_async_context(running(pulse))
         with _named("grpc_address"):
             await parts.enter_async_context(server)
         yield server
@@ -122,16 +127,22 @@ async def notification_receiver(
     *,
     now: Callable[[], datetime] = wall_clock,
     stopping: asyncio.Event | None = None,
+    exposition: Exposition | None = None,
 ) -> AsyncIterator[tuple[NotificationApp, int]]:
     """The sidecar, serving while the block runs; its application and its port.
 
-    Once ``stopping`` is set it says that it is not ready, and goes on working.
+    Once ``stopping`` is set it says that it is not ready, and goes on working. ``exposition`` is
+    what the admin listener shows of the metrics.
 
     Raises ConfigurationError, SchemaOutdated, StoreUnavailable.
     """
     async with contextlib.AsyncExitStack() as parts:
+        readiness = Readiness()
+        with _named("notification_admin_address"):
+            admin = admin_listener(settings.notification_admin_address, readiness, exposition)
+            await parts.enter_async_context(admin)
         store = await parts.enter_async_context(payment_store(settings, now))
-        counts = Counts(telemetry.meter)
+        counts = Counts()
         app = notification_app(
             PaymentService(store, {}, now=now),
             {settings.client_id: _sender(settings)},
@@ -141,7 +152,10 @@ async def notification_receiver(
             max_in_flight=settings.notification_in_flight,
             counts=counts,
         )
-        await _serve_health(parts, settings, store, stopping or asyncio.Event())
+        health, is_told = Health(store.ping, HealthOptions()), stopping or asyncio.Event()
+        await parts.enter_async_context(running(health.follow()))
+        readiness.follow(lambda: health.is_ready and not is_told.is_set())
+        await parts.enter_async_context(running(keep_pulse(Process.SIDECAR, readiness)))
         config = uvicorn_config(app, limits=HttpLimits(), count_refusal=counts.malformed)
         host, port = settings.notification_address
         with _named("notification_address"):
@@ -151,17 +165,19 @@ async def notification_receiver(
 
 async def serve(settings: Settings) -> None:
     """Run the gRPC server until it is told to stop."""
-    with _telemetry(settings, "antom-payments"):
-        stop = _stop_signal()
-        async with grpc_server(settings):
+    with _telemetry(settings, "antom-payments", settings.admin_address) as exposition:
+        stop = stop_signal()
+        async with grpc_server(settings, exposition=exposition):
             await stop.wait()
 
 
 async def receive_notifications(settings: Settings) -> None:
     """Run the sidecar until it is told to stop; it works on while load balancers take notice."""
-    with _telemetry(settings, "antom-payments-notifications"):
-        stop = _stop_signal()
-        async with notification_receiver(settings, stopping=stop) as (app, port):
+    address = settings.notification_admin_address
+    with _telemetry(settings, "antom-payments-notifications", address) as exposition:
+        stop = stop_signal()
+        receiving = notification_receiver(settings, stopping=stop, exposition=exposition)
+        async with receiving as (app, port):
             _log.info("notifications_serving", port=port, path=settings.notification_path)
             signed = urlsplit(settings.notify_url).path or "/"
             if settings.notify_url and signed != settings.notification_path:
@@ -202,7 +218,7 @@ async def emulate(
         private_key_file=files.tls_private_key,
     )
     close_telemetry = telemetry.configure(service_name="antom-emulator", log_format="console")
-    stop = _stop_signal()
+    stop = stop_signal()
     try:
         async with serving(config, host=host, port=port) as chosen:
             _log.info("emulator_serving", host=host, port=chosen)
@@ -237,6 +253,30 @@ def grpc_options(settings: Settings) -> GrpcOptions:
             endpoint_delay_seconds=settings.drain_delay_seconds,
             spread_seconds=min(3.0, settings.drain_grace_seconds / 2),
             grace_seconds=settings.drain_grace_seconds,
+        ),
+    )
+
+
+def _reconciler(
+    settings: Settings,
+    store: PaymentStore,
+    inquirer: Inquirer,
+    merchant: Merchant,
+    *,
+    now: Callable[[], datetime],
+    look_seconds: float,
+) -> Reconciler:
+    """What asks Antom about whatever stays open."""
+    return Reconciler(
+        store,
+        inquirer,
+        {merchant.merchant_account: merchant},
+        now=now,
+        call_budget_seconds=settings.antom_budget_seconds,
+        options=ReconcileOptions(
+            rate=Rate.of(settings.inquiries_per_second),
+            adopt_foreign=settings.adopt_foreign,
+            look_seconds=look_seconds,
         ),
     )
 
@@ -311,24 +351,6 @@ def _require_notify_url(settings: Settings) -> None:
         )
 
 
-async def _serve_health(
-    parts: contextlib.AsyncExitStack,
-    settings: Settings,
-    store: PaymentStore,
-    stopping: asyncio.Event,
-) -> None:
-    """Liveness and readiness of the sidecar on a listener of their own, when one is set."""
-    if settings.notification_health_address is None:
-        return
-    health = Health(store.ping, HealthOptions())
-    await parts.enter_async_context(_running(health.follow()))
-    app = health_app(lambda: health.is_ready and not stopping.is_set())
-    config = uvicorn_config(app, limits=HttpLimits(), count_refusal=lambda _: None)
-    host, port = settings.notification_health_address
-    with _named("notification_health_address"):
-        await parts.enter_async_context(serving(config, host=host, port=port))
-
-
 @contextlib.contextmanager
 def _named(setting: str) -> Iterator[None]:
     """Name the setting that is at fault when what it sets cannot be had."""
@@ -340,43 +362,22 @@ def _named(setting: str) -> Iterator[None]:
         raise ConfigurationError(variable(setting), f"cannot be used: {error.strerror}") from None
 
 
-@contextlib.asynccontextmanager
-async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run ``work`` beside the block. When it ends by itself, which it should not, we stop."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_stop_if_broken)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def _stop_if_broken(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        _log.error("background_work_ended", exc_info=task.exception())
-        signal.raise_signal(signal.SIGTERM)
-
-
 @contextlib.contextmanager
-def _telemetry(settings: Settings, service_name: str) -> Iterator[None]:
+def _telemetry(
+    settings: Settings, service_name: str, admin_address: Address | None
+) -> Iterator[Exposition | None]:
+    """Logs, traces and metrics while the block runs; what the admin listener is to show."""
+    exposition = Exposition() if admin_address and telemetry.is_enabled() else None
     close = telemetry.configure(
-        service_name=service_name, log_level=settings.log_level, log_format=settings.log_format
+        service_name=service_name,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        metric_readers=[exposition.reader] if exposition else [],
     )
     for name, meant in unknown_variables().items():
         if meant:
             _log.warning("setting_unknown", setting=name, meant=meant)
     try:
-        yield
+        yield exposition
     finally:
         close()
-
-
-def _stop_signal() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

@@ -47,7 +47,7 @@ async def run_demo(console: Console) -> int:
                 stack = await running.enter_async_context(
                     local_stack(
                         Path(folder),
-                        LocalPorts(0, 0, 0, 0),
+                        LocalPorts(0, 0, 0, 0, 0),
                         say=process_lines.append,
                         environment=_environment(endpoint),
                     )

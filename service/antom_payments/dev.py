@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,9 @@ class LocalPorts:
 
     grpc: int = 50051
     notifications: int = 8080
-    health: int = 8081
+    notification_admin: int = 8081
     emulator: int = 8090
+    admin: int = 8082
 
     def chosen(self) -> LocalPorts:
         """The same, with a free port for each 0.
@@ -53,7 +54,7 @@ class LocalPorts:
             return LocalPorts(*(_free_port(port, held) for port in self._all()))
 
     def _all(self) -> tuple[int, ...]:
-        return (self.grpc, self.notifications, self.health, self.emulator)
+        return astuple(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class LocalStack:
     environment: Mapping[str, str]
     """`ANTOM_PAYMENTS_*` as the processes got them: for further commands."""
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    metrics_url: str = ""
+    """Of the server."""
 
     async def first_ended(self) -> str:
         """Wait until one of the processes ends, which none should; its name."""
@@ -151,7 +154,8 @@ def _describe(folder: Path, ports: LocalPorts) -> LocalStack:
         "GRPC_REFLECTION": "true",
         "NOTIFICATION_ADDRESS": f"127.0.0.1:{ports.notifications}",
         "NOTIFICATION_PATH": "/antom/notify",
-        "NOTIFICATION_HEALTH_ADDRESS": f"127.0.0.1:{ports.health}",
+        "ADMIN_ADDRESS": f"127.0.0.1:{ports.admin}",
+        "NOTIFICATION_ADMIN_ADDRESS": f"127.0.0.1:{ports.notification_admin}",
         "DRAIN_DELAY_SECONDS": "0",
         "DRAIN_GRACE_SECONDS": "5",
         "LOG_FORMAT": "console",
@@ -160,6 +164,7 @@ def _describe(folder: Path, ports: LocalPorts) -> LocalStack:
         grpc_address=f"127.0.0.1:{ports.grpc}",
         notify_url=notify_url,
         emulator_url=emulator_url,
+        metrics_url=f"http://127.0.0.1:{ports.admin}/metrics",
         environment={PREFIX + name: value for name, value in own.items()},
     )
 
@@ -210,7 +215,7 @@ async def _ready(name: str, process: asyncio.subprocess.Process, ports: LocalPor
     """
     asks: dict[str, Callable[[], Awaitable[bool]]] = {
         "server": lambda: _serves(f"127.0.0.1:{ports.grpc}"),
-        "sidecar": lambda: _answers(f"http://127.0.0.1:{ports.health}/readyz"),
+        "sidecar": lambda: _answers(f"http://127.0.0.1:{ports.notification_admin}/readyz"),
         "emulator": lambda: _answers(f"http://127.0.0.1:{ports.emulator}/emulator/health"),
     }
     is_ready = asks[name]
@@ -276,6 +281,7 @@ async def run_dev(folder: Path, ports: LocalPorts, *, say: Callable[[str], None]
         )
         say("Then pay as the buyer would:")
         say(f"""  curl -d '{{"action": "approve"}}' {stack.emulator_url}/emulator/buyer/pay-1""")
+        say(f"Metrics of the server: {stack.metrics_url}")
         say("Ctrl-C ends it; database and keys stay in the folder. The local Antom keeps nothing:")
         say("payments left open cannot be paid after a restart; use new ids then.")
         say("")

@@ -12,22 +12,26 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
-from antom_payments import telemetry
+from antom_payments import instruments, telemetry
 from antom_payments.errors import StoreUnavailable
 from antom_payments.store import Kind, Oldest, Retention
 
 _PAUSE_SECONDS = 300.0
 _log = telemetry.logger(__name__)
-_pruned = telemetry.meter.create_counter(
+_pruned = instruments.counter(
     "antom_payments.pruned",
-    unit="{row}",
-    description="Rows removed because their time is over, by kind",
+    "{row}",
+    "Rows removed because their time is over, by kind.",
+    labels={"kind": list(Kind)},
 )
-_oldest_sequence = telemetry.meter.create_gauge(
-    "antom_payments.log.oldest_sequence", description="Sequence of the oldest event kept"
+_oldest_sequence = instruments.gauge(
+    "antom_payments.log.oldest_sequence", "", "Sequence of the oldest event kept."
 )
-_oldest_age = telemetry.meter.create_gauge(
-    "antom_payments.log.oldest_age", unit="s", description="Age of the oldest event kept"
+_oldest_age = instruments.gauge(
+    "antom_payments.log.oldest_age",
+    "s",
+    "Age of the oldest event kept, after the last pruning: much more than the retention is wrong.",
+    alert="PruningStopped",
 )
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from antom_payments import alarm, telemetry
+from antom_payments import alarm, instruments, telemetry
 from antom_payments.cadence import Phase
 from antom_payments.errors import AntomError, PaymentsError, StoreUnavailable
 from antom_payments.inquiry import Inquirer, OrphanEnd
-from antom_payments.payment import Source
+from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.service import Merchant
 from antom_payments.store import (
     UNADOPTED,
@@ -36,25 +36,45 @@ _SWEPT_AT_ONCE = 500
 _WHOLE_SWEEP = 60
 """Each sixtieth sweep also looks at orphans that were ended: they may be many."""
 
-_asked = telemetry.meter.create_counter(
+_asked = instruments.counter(
     "antom_payments.inquiries",
-    unit="{inquiry}",
-    description="Inquiries of the reconciler, by what became of them.",
+    "{inquiry}",
+    "Inquiries of the reconciler, by what became of them.",
+    labels={
+        "phase": list(Phase),
+        "outcome": (
+            *("news", "nothing_new", "not_known", "no_answer", "not_stored", "failed", "gone"),
+            *(f"orphan_{end.value.lower()}" for end in OrphanEnd),
+            "unattributed",
+        ),
+    },
+    alert="ReconcileFailing",
 )
-_found = telemetry.meter.create_counter(
+_found = instruments.counter(
     "antom_payments.inquiry.found",
-    unit="{event}",
-    description="Events found by inquiry and not by notification, by type.",
+    "{event}",
+    "Events that an inquiry found before a notification told them: notifications do not arrive.",
+    labels={"event_type": list(EventType)},
+    alert="ReconcileFoundMissed",
 )
-_overdue = telemetry.meter.create_gauge(
+_overdue = instruments.gauge(
     "antom_payments.inquiry.overdue",
-    unit="s",
-    description="How long the inquiry that waits longest has been due: the oldest unexamined.",
+    "s",
+    "How long the oldest unexamined inquiry has been due: Antom is silent, or the rate too low.",
+    alert="PaymentsUnexamined",
 )
-_open = telemetry.meter.create_gauge(
+_open = instruments.gauge(
     "antom_payments.inquiry.open",
-    unit="{payment}",
-    description="Payments and orphans that Antom is still to be asked about, by phase.",
+    "{payment}",
+    "Payments and orphans that Antom is still to be asked about, by phase; counted each minute.",
+    labels={"phase": list(Phase)},
+)
+_open_payments = instruments.gauge(
+    "antom_payments.payments.open",
+    "{payment}",
+    "Payments that Antom is still to be asked about, by state; counted each minute.",
+    labels={"state": list(PaymentState)},
+    alert="PaymentsStuck",
 )
 
 _log = telemetry.logger(__name__)
@@ -201,6 +221,9 @@ class Reconciler:
         for phase in Phase:
             # Also those that are empty by now: a gauge keeps what it was told last.
             _open.set(counts.get(phase.value, 0), {"phase": phase.value})
+        open_payments = await self._store.open_payments_by_state()
+        for state in PaymentState:
+            _open_payments.set(open_payments.get(state.value, 0), {"state": state.value})
         return begun + len(adopted)
 
     async def _examine(self, claim: InquiryClaim) -> None:

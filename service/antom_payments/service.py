@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from antom_payments import alarm, telemetry
+from antom_payments import alarm, instruments, telemetry
 from antom_payments.antom import AntomClient, SessionPolicy, session_body
 from antom_payments.antom.messages import with_expiry_of
 from antom_payments.errors import (
@@ -38,16 +38,17 @@ from antom_payments.fact import Fact, Notification
 from antom_payments.inquiry import Examined, Inquirer
 from antom_payments.payment import Payment, PaymentState, Source
 from antom_payments.payment_filter import PaymentFilter, PaymentOrder, Place
-from antom_payments.sdk_event import NextStep, SdkEvent, next_step
+from antom_payments.sdk_event import NextStep, SdkEvent, SdkEventCode, next_step
 from antom_payments.session import Session, SessionRequest
 from antom_payments.store import Applied, Member, PaymentStore, SessionClaim, kept
 
 T = TypeVar("T")
 
-_sdk_events = telemetry.meter.create_counter(
+_sdk_events = instruments.counter(
     "antom_payments.sdk_events",
-    unit="{report}",
-    description="Events of Antom's client SDKs that front ends reported, by code.",
+    "{report}",
+    "Events of Antom's client SDKs that front ends reported, by code.",
+    labels={"sdk_event_code": list(SdkEventCode)},
 )
 
 _LEASE_MARGIN_SECONDS = 5.0

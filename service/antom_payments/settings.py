@@ -68,6 +68,11 @@ _PATH = re.compile(r"/[!-\"$->@-~]*")
 """Visible ASCII without ? and #."""
 
 ServerAddress = Annotated[Address, BeforeValidator(parse_address), NoDecode]
+AdminAddress = Annotated[
+    Address | None,
+    BeforeValidator(lambda value: parse_address(value) if value else None),
+    NoDecode,
+]
 
 
 class Settings(BaseSettings):
@@ -141,6 +146,8 @@ class Settings(BaseSettings):
 
     grpc_address: ServerAddress = Address("127.0.0.1", 50051)
     """Where the gRPC server listens. There is no authentication yet: keep it inside."""
+    admin_address: AdminAddress = None
+    """Where the server answers /livez, /readyz and /metrics over plain HTTP; unset is nowhere."""
     grpc_reflection: bool = False
     """Offer gRPC server reflection."""
     grpc_unary_in_flight: PositiveInt = 256
@@ -170,12 +177,8 @@ class Settings(BaseSettings):
     """Path of the notify URL as Antom calls it: it is part of what is signed."""
     notification_in_flight: PositiveInt = 256
     """Most notifications at one time; more get 503, and Antom resends them."""
-    notification_health_address: Annotated[
-        Address | None,
-        BeforeValidator(lambda value: parse_address(value) if value else None),
-        NoDecode,
-    ] = None
-    """Where the sidecar answers /livez and /readyz; unset is nowhere."""
+    notification_admin_address: AdminAddress = None
+    """The same of the sidecar."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of log lines."""

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib import metadata
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     ConsoleMetricExporter,
     MetricExporter,
+    MetricReader,
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
@@ -62,6 +64,7 @@ def configure(
     service_name: str,
     log_level: str = "INFO",
     log_format: str = "json",
+    metric_readers: Sequence[MetricReader] = (),
 ) -> Callable[[], None]:
     """Set up logs and telemetry of this process; return what flushes and ends them.
 
@@ -76,6 +79,7 @@ def configure(
         log_level: level of our own loggers. Other libraries speak from WARNING on, because some
             of them print SQL parameters and URLs below it.
         log_format: "json" (one object a line) or "console".
+        metric_readers: read the metrics beside whatever the variables name.
 
     Returns:
         A function that exports what is left and returns within about 5 seconds, whether or not
@@ -85,10 +89,10 @@ def configure(
         ConfigurationError: a level, format, exporter, protocol or sampler is not known.
     """
     configure_logs(log_level, log_format)
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if not is_enabled():
         return lambda: None
     resource = _resource(service_name)
-    closers = [*_configure_traces(resource), *_configure_metrics(resource)]
+    closers = [*_configure_traces(resource), *_configure_metrics(resource, metric_readers)]
 
     def shutdown() -> None:
         # In a thread, because a collector that does not answer holds the SDK for 30 seconds.
@@ -97,6 +101,11 @@ def configure(
         ending.join(_FLUSH_SECONDS)
 
     return shutdown
+
+
+def is_enabled() -> bool:
+    """Whether OTEL_SDK_DISABLED leaves OpenTelemetry on."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
 
 
 def quiet_span(
@@ -304,13 +313,25 @@ def tracer_provider(resource: Resource) -> TracerProvider:
     return provider
 
 
-def _configure_metrics(resource: Resource) -> Iterator[Callable[[], None]]:
-    """Set the meter provider when something is exported; yield what ends it."""
+def _configure_metrics(
+    resource: Resource, readers: Sequence[MetricReader]
+) -> Iterator[Callable[[], None]]:
+    """Set the meter provider when somebody reads; yield what ends it.
+
+    One that is there keeps its own exporters, and gets our readers.
+    """
     exporters = [_metric_exporter(name) for name in _exporter_names("METRICS")]
-    if not exporters or isinstance(metrics.get_meter_provider(), MeterProvider):
+    present = metrics.get_meter_provider()
+    if isinstance(present, MeterProvider):
+        for reader in readers:
+            present.add_metric_reader(reader)
+            yield partial(present.remove_metric_reader, reader)
         return
+    if not exporters and not readers:
+        return
+    pushing = [PeriodicExportingMetricReader(exporter) for exporter in exporters]
     provider = MeterProvider(
-        metric_readers=[PeriodicExportingMetricReader(exporter) for exporter in exporters],
+        metric_readers=[*pushing, *readers],
         resource=resource,
         shutdown_on_exit=False,
     )
@@ -326,8 +347,10 @@ def _exporter_names(signal: str) -> list[str]:
         endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
         names = ["otlp"] if any(os.environ.get(name) for name in endpoints) else []
     if unknown := set(names) - {"otlp", "console", "none"}:
+        hint = "; Prometheus reads the admin address" if "prometheus" in unknown else ""
         raise ConfigurationError(
-            f"OTEL_{signal}_EXPORTER", f"must be otlp, console or none, not {unknown.pop()!r}"
+            f"OTEL_{signal}_EXPORTER",
+            f"must be otlp, console or none, not {unknown.pop()!r}{hint}",
         )
     return [name for name in names if name != "none"]
 

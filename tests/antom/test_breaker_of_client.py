@@ -26,8 +26,7 @@ from antom.asking import (
 )
 from antom.golden import MODELLED, SANDBOX_CLIENT_ID
 from antom.wires import Behaviour, Visit, free_port, serving
-from antom_payments.antom import AntomClient, BreakerOptions
-from antom_payments.antom import client as client_module
+from antom_payments.antom import AntomClient, BreakerOptions, measures
 from antom_payments.antom.breaker import BreakerState
 from antom_payments.antom.client import MAX_ATTEMPTS
 from antom_payments.antom.endpoints import Operation
@@ -247,8 +246,8 @@ async def test_a_request_that_was_cut_by_a_breaker_of_others_is_not_repeated() -
 async def test_its_state_and_changes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
-    monkeypatch.setattr(client_module, "_breakers", meter.create_up_down_counter("breakers"))
-    monkeypatch.setattr(client_module, "_breaker_changes", meter.create_counter("changes"))
+    monkeypatch.setattr(measures, "breakers", meter.create_up_down_counter("breakers"))
+    monkeypatch.setattr(measures, "breaker_changes", meter.create_counter("changes"))
 
     def counted(name: str) -> dict[tuple[str, str], int]:
         data = reader.get_metrics_data()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chart.helm import NoDeployTools, deploy_tools
+from chart.helm import deploy_tools
+from made import NotMade
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,5 +15,5 @@ def tools() -> Path:
     """Never skipped: without them, this folder's tests fail and say why."""
     try:
         return deploy_tools()
-    except NoDeployTools as reason:
+    except NotMade as reason:
         pytest.fail(str(reason), pytrace=False)

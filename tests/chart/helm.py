@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fcntl
-import os
 import subprocess
 import sys
 from functools import cache
@@ -14,8 +12,8 @@ from typing import Any
 import yaml
 
 from chart_docs import CHART
+from made import make
 
-ROOT = CHART.parent.parent.parent
 FOLDER = Path(sys.prefix) / "deploy"
 NAMESPACE, RELEASE = "shop", "payments"
 MINIMAL, FULL = (CHART / "ci" / f"{name}-values.yaml" for name in ("minimal", "full"))
@@ -28,32 +26,14 @@ class ChartRefused(Exception):
     """helm's words."""
 
 
-class NoDeployTools(Exception):
-    """They could not be installed; says why."""
-
-
 @cache
 def deploy_tools() -> Path:
     """The folder of helm and of the image's packages, as `make deploy-tools` installs them.
 
     Raises:
-        NoDeployTools: there is no package index, for instance.
+        NotMade: there is no package index, for instance.
     """
-    # Neither a make that runs the tests nor the environment that they run in is to be touched.
-    inherited = {name: value for name, value in os.environ.items() if "FLAGS" not in name}
-    ours = ("--old-file", f"{sys.prefix}/.ready", f"VENV={sys.prefix}")
-    # Several test runs may share the folder.
-    with (FOLDER.parent / "deploy.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        done = subprocess.run(
-            ["/usr/bin/env", "make", "--directory", str(ROOT), *ours, "deploy-tools"],
-            env=inherited,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise NoDeployTools(f"`make deploy-tools` failed:\n{done.stdout}{done.stderr}")
+    make("deploy-tools")
     return FOLDER
 
 

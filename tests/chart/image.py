@@ -10,7 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from chart.helm import ROOT, deploy_tools
+from chart.helm import deploy_tools
+from made import ROOT
 
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 LOCKS = ROOT / "deploy" / "locks"

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from antom_payments import settings, telemetry
+from antom_payments.admin import admin_app
 from antom_payments.dev import LocalPorts
 from antom_payments.grpc_api.health import READINESS
 from antom_payments.notifications import uvicorn_config
@@ -181,7 +182,8 @@ def test_every_port_that_is_named_is_one_that_a_container_listens_on(
         for container, setting, name in (
             (containers(pod)["server"], "grpc_address", "grpc"),
             (containers(pod)["notifications"], "notification_address", "notifications"),
-            (containers(pod)["notifications"], "notification_health_address", "health"),
+            (containers(pod)["server"], "admin_address", "admin"),
+            (containers(pod)["notifications"], "notification_admin_address", "sidecar-admin"),
         )
     }
     assert listening == told
@@ -190,14 +192,50 @@ def test_every_port_that_is_named_is_one_that_a_container_listens_on(
         *("grpc", "notifications"),
     }
     allowed = the(release, "NetworkPolicy")["spec"]["ingress"]
-    assert {port["port"] for rule in allowed for port in rule["ports"]} == {"grpc", "notifications"}
+    always = {"grpc", "notifications"}
+    assert always <= {port["port"] for rule in allowed for port in rule["ports"]} <= set(told)
+
+
+def test_the_policy_lets_in_only_the_named_prometheus_to_the_metrics() -> None:
+    admins = ["admin", "sidecar-admin"]
+    rules = the(render(values(FULL)), "NetworkPolicy")["spec"]["ingress"]
+    [found] = [rule for rule in rules if [port["port"] for port in rule["ports"]] == admins]
+    assert found["from"] == values(FULL)["networkPolicy"]["metricsFrom"]
+    for rule in the(render(values()), "NetworkPolicy")["spec"]["ingress"]:
+        assert not {port["port"] for port in rule["ports"]} & set(admins)
+
+
+def test_the_operators_prometheus_is_led_to_both_admin_listeners() -> None:
+    assert not of_kind(render(values()), "PodMonitor")
+    release = render(values(FULL))
+    monitor, pod = the(release, "PodMonitor"), pod_of(release)
+    endpoints = monitor["spec"]["podMetricsEndpoints"]
+    by_setting = {
+        variable(setting): int(environment(containers(pod)[name])[variable(setting)].split(":")[-1])
+        for name, setting in (
+            ("server", "admin_address"),
+            ("notifications", "notification_admin_address"),
+        )
+    }
+    ports = {
+        port["name"]: port["containerPort"]
+        for container in containers(pod).values()
+        for port in container.get("ports", [])
+    }
+    assert [ports[one["port"]] for one in endpoints] == list(by_setting.values())
+    assert {(one["path"], one["interval"]) for one in endpoints} == {("/metrics", "15s")}
+    assert "/metrics" in {route.path for route in admin_app(lambda: True, None).routes}
+    labels = the(release, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
 def test_defaults_are_those_of_the_service() -> None:
     fields = Settings.model_fields
     assert value_at(("ports", "grpc")) == fields["grpc_address"].default.port
     assert value_at(("ports", "notifications")) == fields["notification_address"].default.port
-    assert value_at(("ports", "health")) == LocalPorts().health
+    assert value_at(("ports", "admin")) == LocalPorts().admin
+    assert value_at(("ports", "notificationAdmin")) == LocalPorts().notification_admin
     for name in ("drain_delay_seconds", "drain_grace_seconds", "client_id", "notify_url"):
         assert value_at(("settings", value_of(name))) == fields[name].default
 
@@ -238,7 +276,7 @@ def test_liveness_is_the_process_alone_and_readiness_the_database(pod: Manifest)
     assert [server[probe]["grpc"]["service"] for probe in _PROBES] == ["", READINESS, ""]
     asked = [sidecar[probe]["httpGet"] for probe in _PROBES]
     assert [one["path"] for one in asked] == ["/livez", "/readyz", "/livez"]
-    assert {one["port"] for one in asked} == {"health"}
+    assert {one["port"] for one in asked} == {"sidecar-admin"}
 
 
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")

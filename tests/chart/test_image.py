@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chart.helm import ROOT, deploy_tools
+from chart.helm import deploy_tools
 from chart.image import DOCKERFILE, LOCKS, entrypoint, instructions, locked, of_last_stage
 from chart_docs import value_at
+from made import ROOT
 
 
 @pytest.mark.parametrize("name", ["image", "build"])
@@ -56,7 +57,7 @@ def test_the_images_ports_are_those_of_the_chart() -> None:
     (exposed,) = of_last_stage("EXPOSE")
     ports = value_at(("ports",))
     assert isinstance(ports, dict)
-    assert exposed.split() == [str(ports[name]) for name in ("grpc", "notifications", "health")]
+    assert exposed.split() == [str(port) for port in ports.values()]
 
 
 def test_the_image_starts_the_command_that_the_package_installs() -> None:

@@ -22,6 +22,8 @@ from keys import golden_pair
 from processes import left_in
 from whole import CLIENT_ID, PATH, Shop, caller, local_antom, settings
 
+_PORTS = ("grpc", "notifications", "admin", "notificationAdmin")
+
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
@@ -40,7 +42,7 @@ def secrets(database_url: str) -> Secrets:
 
 def release(antom_url: str) -> list[Manifest]:
     """The smallest release, on this machine's loopback."""
-    ports = {name: free_port() for name in ("grpc", "notifications", "health")}
+    ports = {name: free_port() for name in _PORTS}
     return render(
         values(
             ports=ports,

@@ -15,7 +15,6 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from opentelemetry import metrics
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -87,7 +86,7 @@ async def serve(order: dict[str, str]) -> None:
     async with open_store(
         order["database_url"], cipher=DataCipher(order["data_key"]), now=lambda: now
     ) as store:
-        counts = Counts(metrics.get_meter("test"))
+        counts = Counts()
         app: Any = notification_app(
             Armed(PaymentService(store, {}, now=lambda: now), order["point"]),
             {order["client_id"]: Sender("default", Verifier([key]))},

@@ -76,7 +76,7 @@ class Metrics:
 
     def counts(self) -> Counts:
         provider = MeterProvider(metric_readers=[self.reader], shutdown_on_exit=False)
-        return Counts(provider.get_meter("test"))
+        return Counts(provider.get_meter("test").create_counter("antom_payments.notifications"))
 
     def outcomes(self) -> dict[str, int]:
         """Notifications by `outcome` or `outcome/reason`."""
@@ -87,7 +87,8 @@ class Metrics:
                 for metric in scope.metrics:
                     if metric.name == "antom_payments.notifications":
                         for point in metric.data.data_points:
-                            told["/".join(point.attributes.values())] = point.value
+                            if point.value:
+                                told["/".join(point.attributes.values())] = point.value
         return told
 
 

@@ -9,11 +9,9 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
-from antom_payments.notifications import HttpLimits, health_app, serving, uvicorn_config
 from antom_payments.notifications import app as notifications_app
 from antom_payments.store import log, payments
 from notifications.sidecars import PATH, events_of, message, sample
-from notifications.wire import ask, request
 from store.transactions import Transactions
 
 SESSION = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -172,21 +170,3 @@ async def test_the_reason_of_a_refusal_is_in_the_log_and_not_in_the_answer(sidec
     [line] = [record.msg for record in caplog.records]
     assert (line["outcome"], line["reason"]) == ("bad_signature", "client_id_unknown")
     assert "SOMEBODY" not in str(line)
-
-
-@pytest.mark.parametrize(
-    ("path", "ready", "answer"),
-    [
-        ("/livez", True, (200, b"ok\n")),
-        ("/livez", False, (200, b"ok\n")),
-        ("/readyz", True, (200, b"ready\n")),
-        ("/readyz", False, (503, b"not ready\n")),
-    ],
-)
-async def test_health_has_a_listener_of_its_own(path, ready, answer):
-    config = uvicorn_config(
-        health_app(lambda: ready), limits=HttpLimits(), count_refusal=lambda _: None
-    )
-    async with serving(config, host="127.0.0.1", port=0) as port:
-        found = await ask(port, request(method="GET", target=path))
-    assert (found.status, found.body) == answer

@@ -33,6 +33,7 @@ from functools import partial
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from antom_payments import telemetry
+from antom_payments.antom import measures
 from antom_payments.antom.breaker import Breaker, BreakerOptions, BreakerState
 from antom_payments.antom.endpoints import Operation, operation_path
 from antom_payments.antom.messages import (
@@ -70,15 +71,6 @@ _NOT_ACCEPTED = frozenset(
 _ID_USED_UP = frozenset({"ORDER_IS_CLOSED", "ORDER_IS_CANCELED", "REPEAT_REQ_INCONSISTENT"})
 
 _log = telemetry.logger(__name__)
-
-_breakers = telemetry.meter.create_up_down_counter(
-    "antom_payments.antom.breakers", unit="{breaker}", description="Breakers towards Antom."
-)
-_breaker_changes = telemetry.meter.create_counter(
-    "antom_payments.antom.breaker.changes",
-    unit="{change}",
-    description="Changes of a breaker's state, by the state that it took.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +219,8 @@ class AntomClient:
                 break
             if not breaker.seconds_shut():
                 await self._sleep(pause)
+        if isinstance(doubt, OutcomeUnknown):
+            measures.count_unknown(operation)
         raise doubt
 
     async def _attempt(
@@ -246,7 +240,8 @@ class AntomClient:
             attributes["http.request.resend_count"] = attempt
         with telemetry.quiet_span(f"POST {path}", SpanKind.CLIENT, attributes=attributes) as span:
             try:
-                return await self._exchange(operation, body, seconds, span)
+                with measures.timed(operation):
+                    return await self._exchange(operation, body, seconds, span)
             except AntomError as error:
                 span.set_attribute("error.type", type(error).__name__)
                 span.set_status(StatusCode.ERROR)
@@ -348,9 +343,9 @@ def _breakers_of(
         tell = _log.warning if new is BreakerState.OPEN else _log.info
         tell("antom_breaker", operation=operation.value, old=old.value, new=new.value, wait=seconds)
         labels = {"antom.operation": operation.value, "antom.client_id": client_id}
-        _breakers.add(-1, labels | {"state": old.value})
-        _breakers.add(1, labels | {"state": new.value})
-        _breaker_changes.add(1, labels | {"state": new.value})
+        measures.breakers.add(-1, labels | {"state": old.value})
+        measures.breakers.add(1, labels | {"state": new.value})
+        measures.breaker_changes.add(1, labels | {"state": new.value})
         if new is BreakerState.CLOSED:
             for breaker in breakers.values():
                 breaker.end_wait()
@@ -358,7 +353,9 @@ def _breakers_of(
     for operation in Operation:
         breakers[operation] = Breaker(options, partial(changed, operation), clock=clock)
         labels = {"antom.operation": operation.value, "antom.client_id": client_id}
-        _breakers.add(1, labels | {"state": breakers[operation].state.value})
+        measures.breakers.add(1, labels | {"state": breakers[operation].state.value})
+        for state in BreakerState:
+            measures.breaker_changes.add(0, labels | {"state": state.value})
     return breakers
 
 

@@ -8,6 +8,7 @@
     snapshot.py      the current state of payments, from the database
     subscription.py  a subscriber: a place in the log, not a queue
     wake_ups.py      who may want an event
+    measures.py      what metrics tell of all that
     entry.py         an event as it is sent
 
 Promised, one test each (`tests/event_stream/test_promises.py`): ordered, unique, reliable, atomic,

@@ -61,6 +61,8 @@ class Pages:
         self._encoder = encoder
         self._page_events = page_events
         self._turns = turns
+        self.reads = 0
+        """Pages read since the start."""
 
     async def gather(
         self, after: Mark, up_to: int, event_filter: EventFilter, *, limit: int, size_bytes: int
@@ -98,6 +100,7 @@ class Pages:
             StoreUnavailable: the database cannot be used.
         """
         async with self._turns:
+            self.reads += 1
             page = await self._log.page(
                 after.sequence,
                 window=min(window_of(event_filter), up_to - after.sequence),

@@ -7,6 +7,7 @@ import asyncio
 from antom_payments.cursor import CursorSeal
 from antom_payments.errors import CursorInvalid, LogRewound
 from antom_payments.event_stream.entry import Encode, Encoder, Entry, Mark, SnapshotMark
+from antom_payments.event_stream.measures import StreamMeasures
 from antom_payments.event_stream.pages import Page, Pages
 from antom_payments.event_stream.ring import Ring
 from antom_payments.event_stream.snapshot import Snapshots
@@ -82,6 +83,7 @@ class EventStream:
         )
         self._starts = Starts(log, self._seal, self._ring, self._encoder, reach=self._tail.reach)
         self._limits = limits or BatchLimits()
+        self.measures = StreamMeasures(self._tail, self._ring, self._pages, self._wake_ups)
 
     @property
     def seal(self) -> CursorSeal:
@@ -95,12 +97,13 @@ class EventStream:
 
     @property
     def woken(self) -> int:
-        """How many subscribers were woken by events since the start; for metrics."""
+        """How many subscribers were woken by events since the start."""
         return self._wake_ups.count
 
     async def run(self) -> None:
         """Tail the log until cancelled. Survives outages; never skips an event."""
-        await self._tail.run()
+        with self.measures.measured():
+            await self._tail.run()
 
     async def subscribe(self, start: Start, event_filter: EventFilter) -> Subscription:
         """Follow what ``event_filter`` admits; close the subscription at the end.

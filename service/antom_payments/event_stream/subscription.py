@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from opentelemetry.trace import Link
@@ -44,6 +45,8 @@ class Batch:
     """Everything up to the log's head as of the subscription's start was delivered."""
     snapshot_end: bool = False
     """Every payment was delivered as it was at the batch's cursor."""
+    live_time: datetime | None = None
+    """When its newest event was appended; None of history, older than the subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,11 @@ class Subscription:
             return 0.0
         return max(0.0, (head - here).total_seconds())
 
+    def lag_events(self) -> int:
+        """How many events, wanted or not, lie between its place and the newest that was read."""
+        self._skip_unwanted()
+        return max(0, self._ring.head.sequence - self._mark.sequence)
+
     def close(self) -> None:
         """Follow no longer; harmless when repeated."""
         self._on_close(self)
@@ -238,7 +246,10 @@ class Subscription:
             return None, last
         if isinstance(newest, PaymentEntry):
             return Batch(b"".join(data), 0, newest.cursor, payments=len(data)), last
-        told = Batch(b"".join(data), len(data), newest.cursor, append_links=tuple(links))
+        time = newest.append_time if self._is_live else None
+        told = Batch(
+            b"".join(data), len(data), newest.cursor, append_links=tuple(links), live_time=time
+        )
         return told, last
 
     def _goal(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 
 from antom_payments import telemetry
@@ -64,6 +65,9 @@ class Tail:
         self._pace = pace
         self.oldest = 0
         """The oldest sequence that was kept when the log was last read."""
+        self.unread = 0
+        """Events that the log had and the ring had not, when the log was last read."""
+        self._behind_since: float | None = time.monotonic()
         self._reading = asyncio.Lock()
         self._has_started = False
         self._corrupt: LogCorrupt | None = None
@@ -76,6 +80,7 @@ class Tail:
             try:
                 has_more = await self._read()
             except Exception as error:
+                self._note_behind()
                 if not failures:
                     is_known = isinstance(error, StoreUnavailable | LogCorrupt)
                     _logger.warning(
@@ -105,6 +110,15 @@ class Tail:
             await self._read(sequence)
         if self._corrupt is not None:
             raise self._corrupt.with_traceback(None)
+
+    def lag_seconds(self, now: float) -> float:
+        """How long, by `time.monotonic`, the ring has not been at the log's end; 0 when it is."""
+        since = self._behind_since
+        return 0.0 if since is None else max(0.0, now - since)
+
+    def _note_behind(self) -> None:
+        if self._behind_since is None:
+            self._behind_since = time.monotonic()
 
     def _retry_pause(self, failures: int) -> float:
         longest = min(
@@ -137,6 +151,11 @@ class Tail:
             await self._start(error)
             return True
         await self._append(page.events[1:] if known.sequence else page.events)
+        self.unread = page.head - page.through
+        if self.unread:
+            self._note_behind()
+        else:
+            self._behind_since = None
         return page.through < page.head
 
     async def _break_in(self, page: LogPage, known: Mark) -> PaymentsError | None:

@@ -76,6 +76,10 @@ class WakeUps:
     def __len__(self) -> int:
         return sum(len(group.sleepers) for group in self._groups.values())
 
+    def sleepers(self) -> list[Sleeper]:
+        """Everybody who waits or may wait."""
+        return [sleeper for group in self._groups.values() for sleeper in group.sleepers]
+
     def wake(self, entries: Iterable[Entry]) -> None:
         """Note the first wanted entry with everybody who wants one, and rouse them.
 
@@ -98,7 +102,7 @@ class WakeUps:
 
     def fail(self, error: PaymentsError) -> None:
         """End everybody's waiting with ``error``, and forget them."""
-        failed = [sleeper for group in self._groups.values() for sleeper in group.sleepers]
+        failed = self.sleepers()
         self._groups.clear()
         self._of_payment.clear()
         self._of_merchant.clear()

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from antom_payments import telemetry
+from antom_payments import instruments
 from antom_payments.errors import LimitReached
+from antom_payments.instruments import Reading
 
-_active = telemetry.meter.create_up_down_counter(
-    "antom_payments.grpc.calls", unit="{call}", description="Calls under way, by class."
+_active = instruments.observed_gauge(
+    "antom_payments.grpc.calls",
+    "{call}",
+    "Calls under way, by class.",
+    labels={"class": ("unary", "stream")},
+    alert="CallsNearLimit",
 )
-_refused = telemetry.meter.create_counter(
-    "antom_payments.grpc.refused", unit="{call}", description="Calls refused, by limit."
+_refused = instruments.counter(
+    "antom_payments.grpc.refused",
+    "{call}",
+    "Calls refused at once, by the limit that was reached.",
+    labels={"limit": ("unary_in_flight", "streams", "streams_per_peer")},
+    alert="CallsRefused",
 )
 
 
@@ -67,7 +77,7 @@ class Admission:
         if self.unary >= self._limits.unary:
             raise _refusal("unary_in_flight")
         self.unary += 1
-        self._count("unary", 1)
+        self._idle.clear()
         return Slot(self._leave_unary)
 
     def enter_stream(self, peer: str) -> Slot:
@@ -79,8 +89,12 @@ class Admission:
             raise _refusal("streams_per_peer")
         self.streams += 1
         self._streams_of[address] += 1
-        self._count("stream", 1)
+        self._idle.clear()
         return Slot(lambda: self._leave_stream(address))
+
+    def measured(self) -> AbstractContextManager[None]:
+        """Let the metrics tell of the calls under way, while the block runs."""
+        return _active.read_from(self._read)
 
     async def idle(self) -> None:
         """Return when no call is under way."""
@@ -88,21 +102,22 @@ class Admission:
 
     def _leave_unary(self) -> None:
         self.unary -= 1
-        self._count("unary", -1)
+        self._note_idle()
 
     def _leave_stream(self, address: str) -> None:
         self.streams -= 1
         self._streams_of[address] -= 1
         if not self._streams_of[address]:
             del self._streams_of[address]
-        self._count("stream", -1)
+        self._note_idle()
 
-    def _count(self, kind: str, change: int) -> None:
-        _active.add(change, {"class": kind})
-        if self.streams or self.unary:
-            self._idle.clear()
-        else:
+    def _note_idle(self) -> None:
+        if not self.streams and not self.unary:
             self._idle.set()
+
+    def _read(self) -> Iterable[Reading]:
+        yield self.unary, {"class": "unary"}
+        yield self.streams, {"class": "stream"}
 
 
 def address_of(peer: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -158,6 +158,7 @@ class GrpcServer:
             now=now,
         )
         self._server: grpc.aio.Server | None = None
+        self._measured = ExitStack()
         self._following_health: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -193,6 +194,8 @@ class GrpcServer:
                 "grpc address", f"{self._options.address} cannot be listened on"
             ) from None
         await self._server.start()
+        self._measured.enter_context(self.admission.measured())
+        self._measured.enter_context(self._streams.written.measured())
         self._following_health = asyncio.create_task(self.health.follow())
         _log.info("grpc_serving", address=self._options.address, port=self.port)
 
@@ -221,4 +224,5 @@ class GrpcServer:
         await stopping
         if self._following_health is not None:
             await self._following_health
+        self._measured.close()
         _log.info("grpc_stopped")

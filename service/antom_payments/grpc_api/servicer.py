@@ -162,6 +162,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
                 events_per_second=asked.events_per_second,
                 now=self._now,
                 subscribed=span.get_span_context(),
+                deliveries=self._streams.written,
             )
             with self._streams.following(delivery):
                 await delivery.run()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -18,7 +18,9 @@ from typing import Any, NoReturn
 import grpc
 from opentelemetry.trace import SpanContext
 
+from antom_payments import instruments
 from antom_payments.errors import (
+    PaymentsError,
     ServerDraining,
     StreamEnded,
     StreamLifetimeReached,
@@ -27,6 +29,42 @@ from antom_payments.errors import (
 from antom_payments.event_stream import Batch, Subscription
 from antom_payments.grpc_api import convert, tracing
 from antom_payments.grpc_api.allowance import Allowance
+from antom_payments.instruments import LONG_SECONDS, Reading
+
+_ENDINGS: dict[type[PaymentsError], str] = {
+    StreamLifetimeReached: "lifetime",
+    ServerDraining: "drain",
+    SubscriberTooSlow: "too_slow",
+}
+_TIMED_ONE_IN = 16
+"""Each so many writes one is timed: a histogram costs as much as the write of a small batch."""
+
+_lifetimes = instruments.histogram(
+    "antom_payments.stream.duration",
+    "s",
+    "How long streams were open, by what ended them.",
+    labels={"ended_by": (*_ENDINGS.values(), "caller", "error")},
+    alert="SubscriberTooSlow",
+    buckets=LONG_SECONDS,
+)
+_delivered = instruments.observed_counter(
+    "antom_payments.stream.events",
+    "{event}",
+    "Events written to streams: an event counts once for each subscriber.",
+)
+_delays = instruments.histogram(
+    "antom_payments.stream.delivery.delay",
+    "s",
+    "From an event's append to its write to a live stream, of one write in 16.",
+    alert="DeliverySlow",
+)
+_lags = instruments.histogram(
+    "antom_payments.stream.lag",
+    "s",
+    "How much older a stream's place is than the newest event, at each checkpoint.",
+    alert="SubscriberLagging",
+    buckets=LONG_SECONDS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +104,7 @@ class Delivery:
         events_per_second: int = 0,
         now: Callable[[], datetime],
         subscribed: SpanContext,
+        deliveries: Deliveries,
     ) -> None:
         """``now`` is the wall clock, ``subscribed`` the span in which the stream was opened.
 
@@ -88,6 +127,7 @@ class Delivery:
         self._write_began = 0.0
         self._is_stuck = False
         self._watchdog = self._loop.call_later(self._patience, self._watch)
+        self._deliveries = deliveries
         self.last_sent = subscription.checkpoint_cursor()
         """Cursor of the last message that was written; at first, where the stream starts."""
 
@@ -99,11 +139,17 @@ class Delivery:
             SubscriberTooSlow: a write made no progress.
             PaymentsError: what `Subscription.next` raises.
         """
+        began, ended_by = self._loop.time(), "caller"
         try:
             ending = await self._deliver()
             await self._checkpoint()
+            ended_by = _ENDINGS.get(type(ending), "error")
+        except PaymentsError as error:
+            ended_by = _ENDINGS.get(type(error), "error")
+            raise
         finally:
             self._watchdog.cancel()
+            _lifetimes.record(self._loop.time() - began, {"ended_by": ended_by})
         raise ending
 
     def end(self, error: StreamEnded) -> None:
@@ -168,15 +214,18 @@ class Delivery:
         if batch.snapshot_end:
             await self._write(convert.snapshot_end(batch.cursor), batch.cursor)
             return
-        if not batch.append_links:
+        if batch.append_links:
+            with tracing.deliver_span(batch, self._subscribed):
+                await self._write(batch.data, batch.cursor)
+        else:
             await self._write(batch.data, batch.cursor)
-            return
-        with tracing.deliver_span(batch, self._subscribed):
-            await self._write(batch.data, batch.cursor)
+        self._deliveries.count(batch, self._now)
 
     async def _checkpoint(self) -> None:
         cursor = self._subscription.checkpoint_cursor()
         lag_seconds = self._subscription.lag_seconds()
+        if lag_seconds is not None:
+            _lags.record(lag_seconds)
         data = convert.checkpoint(cursor, server_time=self._now(), lag_seconds=lag_seconds)
         await self._write(data, cursor)
 
@@ -208,6 +257,31 @@ class Delivery:
             self._watchdog = self._loop.call_at(began + self._patience, self._watch)
 
 
+class Deliveries:
+    """What was written to all streams of a server."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        """Events written, each once for each subscriber."""
+        self._writes = 0
+
+    def count(self, batch: Batch, now: Callable[[], datetime]) -> None:
+        """Count a batch that was written; now and then, how old its newest event was by then."""
+        self.events += batch.events
+        if batch.live_time is None:
+            return
+        if self._writes % _TIMED_ONE_IN == 0:
+            _delays.record(max(0.0, (now() - batch.live_time).total_seconds()))
+        self._writes += 1
+
+    def measured(self) -> AbstractContextManager[None]:
+        """Let the metrics tell of it, while the block runs."""
+        return _delivered.read_from(self._read)
+
+    def _read(self) -> Iterator[Reading]:
+        yield self.events, {}
+
+
 class OpenStreams:
     """The streams under way, for the day that all of them must end."""
 
@@ -215,6 +289,7 @@ class OpenStreams:
         self._options = options
         self._deliveries: set[Delivery] = set()
         self._is_draining = False
+        self.written = Deliveries()
 
     @contextmanager
     def following(self, delivery: Delivery) -> Iterator[None]:

@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import grpc
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, StatusCode
 
-from antom_payments import telemetry
+from antom_payments import instruments, telemetry
 from antom_payments.event_stream import Batch
 from antom_payments.grpc_api.errors import Answer, is_peer_gone
+from antom_payments.v1 import payment_service_pb2
 
 OTHER_METHOD = "_OTHER"
 """`rpc.method` of methods that do not exist: their names are the caller's invention."""
@@ -26,13 +28,22 @@ SERVER_ERRORS = frozenset(
 )
 """Codes that count as the server's fault; the others are answers."""
 
-_duration = telemetry.meter.create_histogram(
+_SERVICE = payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"]
+
+_duration = instruments.histogram(
     "rpc.server.call.duration",
-    unit="s",
-    description="Duration of inbound calls.",
-    explicit_bucket_boundaries_advisory=[
-        *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-    ],
+    "s",
+    "Duration of inbound calls; of streams, which last for minutes, too.",
+    labels={
+        "rpc.system.name": ("grpc",),
+        "rpc.method": (
+            *(f"{_SERVICE.full_name}/{method.name}" for method in _SERVICE.methods),
+            OTHER_METHOD,
+        ),
+        "rpc.response.status_code": [code.name for code in grpc.StatusCode],
+        "error.type": sorted(SERVER_ERRORS),
+    },
+    alert="GrpcErrorBudget, SessionCreateLatency",
 )
 
 

@@ -4,7 +4,7 @@
 
 Run it in a process of its own::
 
-    counts = Counts(telemetry.meter)
+    counts = Counts()
     app = notification_app(service, senders, path="/antom/notify", clock=now, counts=counts)
     config = uvicorn_config(app, limits=HttpLimits(), count_refusal=counts.malformed)
     async with serving(config, host="127.0.0.1", port=8080):
@@ -18,7 +18,6 @@ from antom_payments.notifications.app import (
     NotificationApp,
     notification_app,
 )
-from antom_payments.notifications.health import health_app
 from antom_payments.notifications.http_limits import HttpConfig, HttpLimits
 from antom_payments.notifications.outcomes import Counts, Outcome
 from antom_payments.notifications.request_time import Window
@@ -36,7 +35,6 @@ __all__ = [
     "Outcome",
     "Sender",
     "Window",
-    "health_app",
     "notification_app",
     "serving",
     "understand",

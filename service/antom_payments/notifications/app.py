@@ -25,7 +25,7 @@ from antom_payments.alarm import ALARMING
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.fact import OUTSIDE_WINDOW, Fact, Notification
 from antom_payments.notifications.outcomes import OF_APPLIED, Counts, Outcome
-from antom_payments.notifications.request_time import Window
+from antom_payments.notifications.request_time import Window, age
 from antom_payments.notifications.understanding import understand
 from antom_payments.notifications.verification import NotVerified, Proof, Sender, prove
 from antom_payments.store import Applied
@@ -190,11 +190,19 @@ class NotificationApp:
     async def _take(self, request: Request, body: bytes) -> _Told:
         """Verify, understand and commit."""
         uris = self._signed_uris(request.scope["query_string"])
+        began = time.perf_counter()
         proof = prove(request.headers.raw, body, uris=uris, senders=self._senders)
+        verified = time.perf_counter()
         notification = self._notification(proof, body)
+        age_seconds = age(notification.request_time, notification.received_time)
+        self._counts.verified(verified - began, age_seconds)
         fact, not_understood = understand(notification, self._window)
+        began = time.perf_counter()
         applied = await self._service.apply_notification(notification, fact, not_understood)
+        self._counts.stored(time.perf_counter() - began)
         outcome = OF_APPLIED[applied.outcome]
+        if outcome is Outcome.ACCEPTED:
+            self._counts.accepted(notification.merchant_account, notification.received_time)
         if outcome is Outcome.QUARANTINED and not_understood == OUTSIDE_WINDOW:
             return _Told(Outcome.STALE, notification=notification, applied=applied)
         reason = not_understood if outcome is Outcome.QUARANTINED else _alarm(applied, outcome)

@@ -27,3 +27,9 @@ class Window:
         """Whether the time lies within, both ends included. A time that cannot be read does not."""
         time = parse_time(request_time)
         return time is not None and now - self.past <= time <= now + self.future
+
+
+def age(request_time: str, now: datetime) -> float | None:
+    """How many seconds ago the time was, by our clock; None for one that cannot be read."""
+    time = parse_time(request_time)
+    return None if time is None else (now - time).total_seconds()

@@ -27,6 +27,7 @@ tables.py        the tables
 schema.py        the schema's version
 database.py      transactions, repeated when the database asks for it
 engines.py       pools and connections, with their settings
+measures.py      what metrics tell of all that
 outages.py       what the database's errors mean
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from opentelemetry.trace import SpanKind, StatusCode
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from antom_payments import telemetry
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.store.engines import WRITER, PoolOptions, create_engine
+from antom_payments.store.measures import DatabaseMeasures, count_failure, count_retry
 from antom_payments.store.outages import TRIED_AGAIN, Trouble, code_of, trouble_of
 
 T = TypeVar("T")
@@ -61,6 +62,10 @@ class Database:
         self._turns = asyncio.Semaphore(1 if self.is_sqlite else self._pool.writers)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._told: dict[Trouble, float] = {}
+        self._measures = DatabaseMeasures(lambda: self._engine.pool, self._pool.size)
+        self._measured = ExitStack()
+        for context in self._measures.measured():
+            self._measured.enter_context(context)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -81,6 +86,7 @@ class Database:
 
     async def dispose(self) -> None:
         """Close all connections, once what is under way has ended, and whatever the server does."""
+        self._measured.close()
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_LONGEST_TRANSACTION_SECONDS)
         await self._engine.dispose()
@@ -165,16 +171,19 @@ class Database:
                 if is_over or trouble not in TRIED_AGAIN:
                     self._note(trouble, error)
                     raise StoreUnavailable from error
+            count_retry(trouble)
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
 
     async def _read_once(self, work: Work[T], until: float) -> T:
-        async with self._engine.connect() as connection:
-            _refuse_late(until)
-            return await work(connection)
+        with self._measures.transaction(writes=False) as transaction:
+            async with self._engine.connect() as connection:
+                transaction.connected()
+                _refuse_late(until)
+                return await work(connection)
 
     async def _write_once(self, work: Work[T], until: float) -> T:
-        with self._traced():
+        with self._traced(), self._measures.transaction(writes=True) as transaction:
             # In SQLite's queue as long as somebody may wait; else as for a connection.
             patience = self._pool.budget_seconds if self.is_sqlite else self._pool.timeout_seconds
             async with asyncio.timeout(patience):
@@ -183,6 +192,7 @@ class Database:
                 # SQLite's own thread goes on whatever is cancelled here.
                 longest = None if self.is_sqlite else _LONGEST_TRANSACTION_SECONDS
                 async with asyncio.timeout(longest), self._writer.begin() as connection:
+                    transaction.connected()
                     _refuse_late(until)
                     return await work(connection)
             finally:
@@ -202,7 +212,8 @@ class Database:
                 raise
 
     def _note(self, trouble: Trouble, error: Exception | None = None) -> None:
-        """Say what is wrong, now and then: not once for each call that suffers from it."""
+        """Count it, and say it now and then: not once for each call that suffers from it."""
+        count_failure(trouble)
         now = asyncio.get_running_loop().time()
         if now - self._told.get(trouble, -_SILENT_SECONDS) < _SILENT_SECONDS:
             return

@@ -19,7 +19,7 @@ from sqlalchemy import and_, bindparam, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.fact import Fact
-from antom_payments.payment import Payment
+from antom_payments.payment import EventType, Payment
 from antom_payments.payment_event import PaymentEvent
 from antom_payments.store.batch import Batch, KnownFact, Verdict
 from antom_payments.store.database import lock_transaction
@@ -61,8 +61,8 @@ async def apply_members(
     now: Callable[[], datetime],
     inquiries: Inquiries,
     private_data_window: timedelta = PRIVATE_DATA_WINDOW,
-) -> list[Applied]:
-    """Apply ``members`` in the open transaction; one answer for each, in order."""
+) -> tuple[list[Applied], list[EventType]]:
+    """Apply ``members`` in the open transaction: an answer for each, and the events it appended."""
     batch = Batch()
     members = await _read(connection, batch, members, cipher)
     # Under the locks: bytes that another transaction stores with their fact are seen here.
@@ -75,7 +75,8 @@ async def apply_members(
     await inquiries.follow(connection, batch.changes())
     await inquiries.want(connection, batch.wanted)
     appended = await _append(connection, batch, now)
-    return await _answers(connection, batch, verdicts, appended)
+    answers = await _answers(connection, batch, verdicts, appended)
+    return answers, [event.type for event in appended.values()]
 
 
 async def _read(

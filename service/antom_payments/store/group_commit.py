@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
+from antom_payments.store.measures import group_sizes
 
 Member = TypeVar("Member")
 Answer = TypeVar("Answer")
@@ -72,7 +73,8 @@ class GroupCommit(Generic[Member, Answer]):
         self._most_waiting = most_waiting
         self._pause = pause
         self._waiting: deque[_Call[Member, Answer]] = deque()
-        self._members_waiting = 0
+        self.members_waiting = 0
+        """Members that wait for the next transactions."""
         self._running: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -87,11 +89,11 @@ class GroupCommit(Generic[Member, Answer]):
         """
         if self._is_closed:
             raise StoreUnavailable
-        if self._members_waiting >= self._most_waiting:
+        if self.members_waiting >= self._most_waiting:
             raise StoreOverloaded("store_writes")
         answers: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Call(members, answers, contextvars.copy_context()))
-        self._members_waiting += len(members)
+        self.members_waiting += len(members)
         if self._running is None:
             # In no caller's context: it goes on for others.
             self._running = asyncio.create_task(self._run(), context=contextvars.Context())
@@ -118,12 +120,13 @@ class GroupCommit(Generic[Member, Answer]):
         while self._waiting and size + len(self._waiting[0].members) <= self._most_members:
             group.append(self._waiting.popleft())
             size += len(group[-1].members)
-        self._members_waiting -= size
+        self.members_waiting -= size
         return group
 
     async def _settle(self, group: _Group[Member, Answer]) -> None:
         """Commit a group; halve it when it fails because of a member."""
         members = [member for call in group for member in call.members]
+        group_sizes.record(len(members))
         try:
             # In the first caller's context: its trace shows the transaction.
             committing = asyncio.create_task(self._commit(members), context=group[0].context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments import sampling, telemetry
 from antom_payments.cadence import Cadence
-from antom_payments.payment import Payment, PaymentState
+from antom_payments.payment import EventType, Payment, PaymentState
 from antom_payments.sdk_event import SdkEvent
 from antom_payments.session import Session
 from antom_payments.store.back_office import BackOffice
@@ -34,6 +34,7 @@ from antom_payments.store.inquiry_leases import (
 )
 from antom_payments.store.listing import PaymentListing
 from antom_payments.store.log import EventLog, append_span, read_identity
+from antom_payments.store.measures import count_appended, group_queue, open_by_state
 from antom_payments.store.members import (
     UNADOPTED,
     Applied,
@@ -211,14 +212,21 @@ class PaymentStore:
             telemetry.link_elsewhere(*(payment.traceparent for payment in told))
             return answers
 
+    def waiting_appends(self) -> Iterable[tuple[float, dict[str, str]]]:
+        """How much waits for the next appends; for metrics."""
+        yield self._appends.members_waiting, {}
+
     async def close(self) -> None:
         """Take no more appends, and wait for those under way."""
         await self._appends.close()
 
     async def _commit(self, members: Sequence[Member]) -> list[Applied]:
         """One transaction of the group commit."""
-        answers = await self._database.write(lambda connection: self._apply(connection, members))
+        answers, appended = await self._database.write(
+            lambda connection: self._apply(connection, members)
+        )
         self._tell_readers()
+        count_appended(appended)
         return answers
 
     async def claim_inquiries(
@@ -267,6 +275,7 @@ class PaymentStore:
             return None
         payment, is_news = told
         if is_news:
+            count_appended([EventType.SDK_EVENT_REPORTED])
             self._tell_readers()
         return payment
 
@@ -284,6 +293,10 @@ class PaymentStore:
     async def inquiries_by_phase(self) -> dict[str, int]:
         """How many inquiries are to come, by phase."""
         return await self._database.read(open_by_phase)
+
+    async def open_payments_by_state(self) -> dict[str, int]:
+        """How many payments Antom is still to be asked about, by state."""
+        return await self._database.read(open_by_state)
 
     async def end_orphans(self, merchant_account: str, payment_id: str, state: EndOfOrphan) -> int:
         """Conclude the facts of a `paymentId` that still wait for their payment; how many.
@@ -306,7 +319,9 @@ class PaymentStore:
         answers = await self.apply([Member(fact) for fact in found]) if found else []
         return [answer for answer in answers if answer.outcome is not AppliedOutcome.ORPHANED]
 
-    async def _apply(self, connection: AsyncConnection, members: Sequence[Member]) -> list[Applied]:
+    async def _apply(
+        self, connection: AsyncConnection, members: Sequence[Member]
+    ) -> tuple[list[Applied], list[EventType]]:
         # Its parent is the first one's; the others' traces are linked.
         telemetry.link_elsewhere(*(member.traceparent for member in members))
         return await apply_members(
@@ -372,7 +387,8 @@ async def open_store(
                 private_data_window=private_data_window,
             )
             try:
-                yield store
+                with group_queue.read_from(store.waiting_appends):
+                    yield store
             finally:
                 await store.close()
     finally:

@@ -137,7 +137,7 @@ class Quarantine:
         stored = _from_row(row)
         if not stored.is_quarantined or stored.is_erased:
             return Replayed(stored, None)
-        [applied] = await apply_members(
+        [applied], _ = await apply_members(
             connection, [member], cipher=self._cipher, now=self._now, inquiries=self._inquiries
         )
         # The row and the record are ours alone: behind the log's lock nobody is waited for.

@@ -20,7 +20,7 @@ private key. */ -}}
 {{- define "antom-payments.notifications" -}}
 {{- $own := dict
   "notificationAddress" (include "antom-payments.address" (list . .Values.ports.notifications))
-  "notificationHealthAddress" (include "antom-payments.address" (list . .Values.ports.health))
+  "notificationAdminAddress" (include "antom-payments.address" (list . .Values.ports.notificationAdmin))
   "notificationPath" (include "antom-payments.notification-path" .)
   "drainDelaySeconds" "0" -}}
 name: notifications
@@ -32,19 +32,19 @@ env:
 ports:
   - name: notifications
     containerPort: {{ .Values.ports.notifications }}
-  - name: health
-    containerPort: {{ .Values.ports.health }}
+  - name: sidecar-admin
+    containerPort: {{ .Values.ports.notificationAdmin }}
 startupProbe:
-  httpGet: {path: /livez, port: health}
+  httpGet: {path: /livez, port: sidecar-admin}
   periodSeconds: 2
   failureThreshold: 60
 readinessProbe:
-  httpGet: {path: /readyz, port: health}
+  httpGet: {path: /readyz, port: sidecar-admin}
   periodSeconds: 5
   failureThreshold: 2
   timeoutSeconds: 3
 livenessProbe:
-  httpGet: {path: /livez, port: health}
+  httpGet: {path: /livez, port: sidecar-admin}
   periodSeconds: 10
   failureThreshold: 6
   timeoutSeconds: 5
@@ -55,7 +55,9 @@ volumeMounts:
 {{- end }}
 
 {{- define "antom-payments.server" -}}
-{{- $own := dict "grpcAddress" (include "antom-payments.address" (list . .Values.ports.grpc)) -}}
+{{- $own := dict
+  "grpcAddress" (include "antom-payments.address" (list . .Values.ports.grpc))
+  "adminAddress" (include "antom-payments.address" (list . .Values.ports.admin)) -}}
 name: server
 {{ include "antom-payments.container" . }}
 args: [serve]
@@ -66,6 +68,8 @@ env:
 ports:
   - name: grpc
     containerPort: {{ .Values.ports.grpc }}
+  - name: admin
+    containerPort: {{ .Values.ports.admin }}
 # "" is liveness, which only a dead process fails; "readiness" follows the database.
 startupProbe:
   grpc: {port: {{ .Values.ports.grpc }}, service: ""}
