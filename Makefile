@@ -59,6 +59,17 @@ soak: $(READY) ## Append 100,000 events from 16 writers that are killed, and los
 drain: $(READY) ## Restart replicas under 200 streams and steady calls, and print the cost
 	@$(BIN)/python -m pytest tests/drain -s -p no:logging --timeout=3600 --restarts=12
 
+ROUNDS ?= 5
+BENCH := $(VENV)/bench
+.PHONY: bench
+bench: $(READY) ## Measure against peers, and hold the floors; ONLY=a,b ROUNDS=5
+	@PYTHONPATH=tests $(BIN)/python -W ignore -m bench --rounds $(ROUNDS) --out $(BENCH) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: bench-docs
+bench-docs: $(READY) ## Publish the figures of the last make bench in docs/
+	@cp $(BENCH)/benchmarks.json docs/benchmarks.json
+	@$(MAKE) docs
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

