@@ -192,10 +192,12 @@ def _unprivileged_user() -> dict[str, Any]:
     return {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _reachable(package: Path, user: Mapping[str, Any]) -> tuple[Path, Path]:
+def _reachable(
+    package: Path, user: Mapping[str, Any], *, on_disk: bool = False
+) -> tuple[Path, Path]:
     """A folder for the data, and binaries, that the server's user can reach: shown by running."""
     refusals = []
-    for parent in _parents():
+    for parent in _parents(on_disk=on_disk):
         folder = Path(tempfile.mkdtemp(prefix="antom-payments-postgres-", dir=parent))
         binaries = package / "pginstall" / "bin"
         try:
@@ -212,11 +214,11 @@ def _reachable(package: Path, user: Mapping[str, Any]) -> tuple[Path, Path]:
     raise PostgresUnavailable(f"no folder suits the server's user: {'; '.join(refusals)}")
 
 
-def _parents() -> list[Path]:
+def _parents(*, on_disk: bool = False) -> list[Path]:
     """Folders to put a server's in, best first."""
     is_roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
-    on_disk = map(Path, dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]))  # noqa: S108
-    return [*([_MEMORY] if is_roomy else []), *filter(Path.is_dir, on_disk)]
+    disks = map(Path, dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]))  # noqa: S108
+    return [*([_MEMORY] if is_roomy and not on_disk else []), *filter(Path.is_dir, disks)]
 
 
 def _copy(package: Path, folder: Path) -> Path:
@@ -266,14 +268,20 @@ def _initialised(folder: Path, binaries: Path, password: str, user: Mapping[str,
 
 
 def _started(
-    folder: Path, binaries: Path, data: Path, user: Mapping[str, Any], port: int = 0
+    folder: Path,
+    binaries: Path,
+    data: Path,
+    user: Mapping[str, Any],
+    port: int = 0,
+    **differing: str,
 ) -> tuple[subprocess.Popen[bytes], int]:
     """The server and its port, once it takes connections; 0 is any that is free."""
     server = [str(binaries / "postgres"), "-D", str(data)]
     with tempfile.TemporaryFile("w+") as log:
         for _ in range(_PORT_ATTEMPTS):
             port = port or _free_port()
-            settings = [f"--{name}={value}" for name, value in (_FAST | {"port": port}).items()]
+            chosen = _FAST | differing | {"port": str(port)}
+            settings = [f"--{name}={value}" for name, value in chosen.items()]
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *settings],
                 stdin=subprocess.PIPE,
