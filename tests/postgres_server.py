@@ -279,8 +279,8 @@ def _started(
     server = [str(binaries / "postgres"), "-D", str(data)]
     with tempfile.TemporaryFile("w+") as log:
         for _ in range(_PORT_ATTEMPTS):
-            port = port or _free_port()
-            chosen = _FAST | differing | {"port": str(port)}
+            tried = port or _free_port()
+            chosen = _FAST | differing | {"port": str(tried)}
             settings = [f"--{name}={value}" for name, value in chosen.items()]
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *settings],
@@ -293,10 +293,9 @@ def _started(
                 **user,
             )
             if _takes_connections(process, data):
-                return process, port
+                return process, tried
             # Between asking for a free port and using it, somebody else may have taken it.
             _end(process)
-            port = 0
         raise PostgresUnavailable(f"PostgreSQL did not start: {_last_line(log)}")
 
 

@@ -123,9 +123,7 @@ class Failpoints:
         if connection.get_execution_options().get(WRITER):
             self.reached("transaction begun")
 
-    def _executed(
-        self, connection: Any, _cursor: Any, statement: str, *_: object
-    ) -> None:
+    def _executed(self, connection: Any, _cursor: Any, statement: str, *_: object) -> None:
         if "INSERT INTO events" in statement:
             connection.info[_WROTE] = True
         for point, words in _AFTER_STATEMENTS.items():

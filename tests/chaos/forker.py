@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from antom_payments.emulator import EmulatorOptions, server_config
 from antom_payments.housekeeping import prune_once
 from antom_payments.notifications import serving
 from antom_payments.storage import payment_store
-from antom_payments.store import migrate, schema
+from antom_payments.store import Windows, migrate, schema
 from chaos.board import Board
 from chaos.failpoints import Failpoints
 
@@ -107,6 +108,8 @@ class Process:
 
     async def _prune(self) -> None:
         async with payment_store(self._settings(), self._now) as store:
+            if self._order["events_are_old"]:
+                store.retention._windows = Windows(events=timedelta())
             self.ready()
             await prune_once(store.retention, now=self._now)
 

@@ -158,7 +158,5 @@ def _at_antom(one: dict[str, Any]) -> AntomPayment:
 def _key(one: dict[str, Any]) -> FactKey:
     import json
 
-    fact = parse_notification(
-        json.dumps(one["notification"]).encode(), merchant_account="default"
-    )
+    fact = parse_notification(json.dumps(one["notification"]).encode(), merchant_account="default")
     return fact.kind.value, fact.fact_id, fact.outcome.value

@@ -18,8 +18,9 @@ from antom_payments.v1.payment_event_pb2 import PaymentEvent, PaymentEventType
 from chaos.town import Town
 from invariants import Acknowledged
 
-MOST_AT_ONCE = 150
-CALL_SECONDS = 4.0
+MOST_AT_ONCE = 40
+"""Payments under way: callers that wait for answers begin no new ones."""
+CALL_SECONDS = 5.0
 _TIRED_SECONDS = 60.0
 """A caller that got no answer for so long gives up."""
 FLOWING = 20.0
@@ -143,7 +144,8 @@ class Load:
                         )
                     except ClientError as error:
                         self._refused("create", error)
-                        await asyncio.sleep(self.random.uniform(0.1, 0.5))
+                        told = getattr(error, "retry_after_seconds", None) or 0.0
+                        await asyncio.sleep(max(told, self.random.uniform(0.1, 0.5)))
                         continue
                     self._acknowledged(answer.payment)
                     self._count("create")

@@ -36,6 +36,9 @@ class Subscriber:
     """As the client gave them out."""
     on_event: Callable[[PaymentEvent], None] = lambda _: None
     ending: BaseException | None = None
+    wrong: list[str] = field(default_factory=list)
+    """What could be seen at once: a payment's versions that are not one after the other."""
+    _versions: dict[str, int] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
 
     def start(self, payments: Payments) -> None:
@@ -66,11 +69,19 @@ class Subscriber:
             async with contextlib.aclosing(batches):
                 async for batch in batches:
                     for event in batch.events:
-                        self.told.append(event.event_id)
-                        self.on_event(event)
+                        self._take(event)
         except Exception as error:
             self.ending = error
             raise
+
+    def _take(self, event: PaymentEvent) -> None:
+        self.told.append(event.event_id)
+        if not self.filters:
+            before = self._versions.get(event.payment_request_id, 0)
+            if event.payment_version > before + 1:
+                self.wrong.append(f"{event.payment_request_id} jumped from version {before}")
+            self._versions[event.payment_request_id] = max(before, event.payment_version)
+        self.on_event(event)
 
     def received(self) -> Received:
         return Received(self.name, self.wants, self.came)

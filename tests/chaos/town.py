@@ -10,11 +10,13 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import httpx
@@ -27,7 +29,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from sqlalchemy import make_url
 
-from antom.wires import free_port
 from antom_payments.store import migrate
 from chaos.board import Board
 from chaos.failpoints import NUMBERS
@@ -44,6 +45,19 @@ ACKNOWLEDGEMENT_SECONDS = 2.0
 _FORKER = Path(__file__).with_name("forker.py")
 
 
+def kept_port() -> int:
+    """A free port that stays free while what listens there is dead.
+
+    Below those that the system gives to whoever connects: a client that tries and tries would be
+    given the very port that it tries, and be connected to itself.
+    """
+    while True:
+        port = SystemRandom().randrange(15_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class NotInjected(Exception):
     """A fault did not really happen."""
 
@@ -57,7 +71,8 @@ class Process:
     slot: int
     town: Town = field(repr=False)
     pid: int = 0
-    code: int | None = None
+    codes: list[int] = field(default_factory=list)
+    """How it ended, each time."""
     starts: int = 0
     is_ready: asyncio.Event = field(default_factory=asyncio.Event)
     has_ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,7 +88,7 @@ class Process:
 
     async def launch(self) -> None:
         """Start it."""
-        self.is_ready, self.has_ended, self.code = asyncio.Event(), asyncio.Event(), None
+        self.is_ready, self.has_ended = asyncio.Event(), asyncio.Event()
         self.starts += 1
         self.town.board.arm(self.slot, 0)
         self.town.send(self, self.order)
@@ -103,13 +118,12 @@ class Process:
         """Wait for its end; the exit code, negative for a signal. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             await self.has_ended.wait()
-        assert self.code is not None
-        return self.code
+        return self.codes[-1]
 
     async def kill(self) -> None:
         self.signal(signal.SIGKILL)
         if await self.ended() != -signal.SIGKILL:
-            raise NotInjected(f"{self.name} ended with {self.code}")
+            raise NotInjected(f"{self.name} ended with {self.codes[-1]}")
 
     def last_words(self) -> str:
         return self.log.read_text()[-600:] if self.log.exists() else "nothing"
@@ -142,8 +156,6 @@ class Town:
     forker: asyncio.subprocess.Process
     processes: dict[str, Process] = field(default_factory=dict)
     roads: dict[str, DatabaseProxy] = field(default_factory=dict)
-    ends: list[str] = field(default_factory=list)
-    """Processes that ended, in order: by whom, and how."""
 
     @property
     def servers(self) -> list[Process]:
@@ -209,9 +221,8 @@ class Town:
                 case "ready":
                     process.is_ready.set()
                 case "ended":
-                    process.code = told["code"]
+                    process.codes.append(told["code"])
                     process.has_ended.set()
-                    self.ends.append(f"{process.name} {process.code}")
 
     async def pass_time(self, seconds: float) -> None:
         """Let so much time pass, at Antom and for everybody else but PostgreSQL."""
@@ -262,13 +273,13 @@ class Town:
         }
 
     async def open_roads(self) -> None:
-        ports = {name: free_port() for name in NAMES}
+        ports = {name: kept_port() for name in NAMES}
         for name in NAMES:
             self.roads[f"database-{name}"] = DatabaseProxy(make_url(self.cluster.url))
         for name in NAMES[:2]:
             self.roads[f"callers-{name}"] = Road(ports[name])
         self.roads["notifications"] = Road(*(ports[name] for name in NAMES[2:]))
-        antom_port = free_port()
+        antom_port = kept_port()
         self.roads["antom"] = Road(antom_port)
         for road in self.roads.values():
             await road.accept()
@@ -309,7 +320,7 @@ async def town(folder: Path, seed: int) -> AsyncIterator[Town]:
     async with contextlib.AsyncExitStack() as parts:
         parts.push_async_callback(_end, forker)
         cluster = await asyncio.to_thread(
-            parts.enter_context, postgres_cluster(DURABLE, on_disk=True)
+            parts.enter_context, postgres_cluster(DURABLE, on_disk=True, port=kept_port())
         )
         one = Town(folder, cluster, seed, Board(folder / "board"), forker)
         reports = asyncio.create_task(one.follow_reports())
