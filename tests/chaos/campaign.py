@@ -101,7 +101,7 @@ async def run(
             for number, fault in enumerate(faults, start=1):
                 await _strike(scene, fault, outcome, number, say)
                 if number % _FAULTS_PER_STEP == 0:
-                    await place.pass_time(_STEP_SECONDS)
+                    place.pass_time(_STEP_SECONDS)
         try:
             quiet = await become_quiet(place, followers)
         except TimeoutError as error:
@@ -143,6 +143,10 @@ async def _strike(
         tally.violations.append(f"I7: after {name} nothing went on")
     except AssertionError as error:
         tally.violations.append(f"after {name}: {error}")
+    except Exception as error:
+        tally.not_injected.append(f"{name}: {error!r}")
+        say(f"{number:>4} {name}: not injected: {error!r}")
+        return
     else:
         tally.recoveries.append(recovery)
     tally.violations += [f"after {name}: {what}" for what in _wrong_now(scene)]

@@ -90,7 +90,7 @@ class Process:
             antom_private_key=load_private_key(wish["antom_private_key"], setting="test"),
             antom_next_private_key=load_private_key(wish["next_private_key"], setting="test"),
             merchant_public_keys={wish["client_id"]: [public]},
-            default_notify_url="",
+            clock=self._now,
             seed=wish["seed"],
             acknowledgement_timeout_seconds=wish["timeout_seconds"],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -24,8 +25,9 @@ from invariants import (
 
 QUIET_SECONDS = 90.0
 _OPEN = "'CREATING', 'AWAITING_BUYER', 'PROCESSING'"
-_TIME_OF_A_STEP = 400.0
-"""Of Antom: two of its resends, and whatever the reconciler waits for."""
+_FIRST_STEP_SECONDS, _LONGEST_STEP_SECONDS = 400.0, 6 * 3600.0
+"""What passes at once: first what Antom's resends take, later the hours between two looks at what
+is stale, and what a clock was ahead when it said when to look."""
 
 
 async def become_quiet(town: Town, followers: list[Subscriber]) -> float:
@@ -34,11 +36,13 @@ async def become_quiet(town: Town, followers: list[Subscriber]) -> float:
     Raises TimeoutError with what is left.
     """
     began = time.monotonic()
-    left = ["nothing was looked at"]
+    left, step = ["nothing was looked at"], _FIRST_STEP_SECONDS
     while left:
         if time.monotonic() - began > QUIET_SECONDS:
             raise TimeoutError(f"not quiet: {', '.join(left)}")
-        await town.pass_time(_TIME_OF_A_STEP)
+        town.pass_time(step)
+        step = min(step * 1.5, _LONGEST_STEP_SECONDS)
+        await town.settle()
         await asyncio.sleep(0.5)
         left = await _left(town, followers)
     return time.monotonic() - began
@@ -156,7 +160,5 @@ def _at_antom(one: dict[str, Any]) -> AntomPayment:
 
 
 def _key(one: dict[str, Any]) -> FactKey:
-    import json
-
     fact = parse_notification(json.dumps(one["notification"]).encode(), merchant_account="default")
     return fact.kind.value, fact.fact_id, fact.outcome.value

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from chaos.scene import Fault, Scene
 from chaos.town import NotInjected
 from database_proxy import DatabaseProxy
+
+Harm = Callable[[DatabaseProxy, Scene], AbstractAsyncContextManager[None]]
 
 _FELT_SECONDS = 10.0
 _ROADS = {
@@ -31,7 +34,7 @@ def faults() -> list[Fault]:
 
 
 @contextlib.asynccontextmanager
-async def _cut(road: DatabaseProxy, scene: Scene) -> AsyncIterator[None]:
+async def _cut(road: DatabaseProxy, _: Scene) -> AsyncIterator[None]:
     await _connected(road)
     road.cut()
     yield
@@ -83,7 +86,7 @@ async def _slow(road: DatabaseProxy, scene: Scene) -> AsyncIterator[None]:
         road.delay_seconds = 0
 
 
-_WAYS = {
+_WAYS: Mapping[str, Harm] = {
     "cut": _cut,
     "refused": _refused,
     "frozen": _frozen,
@@ -95,9 +98,9 @@ _WAYS = {
 
 
 @contextlib.asynccontextmanager
-async def _on_one_of(names: tuple[str, ...], harm: object, scene: Scene) -> AsyncIterator[None]:
+async def _on_one_of(names: tuple[str, ...], harm: Harm, scene: Scene) -> AsyncIterator[None]:
     road = scene.town.roads[scene.random.choice(names)]
-    async with harm(road, scene):  # type: ignore[operator] # one of the functions above
+    async with harm(road, scene):
         yield
 
 
@@ -126,10 +129,10 @@ async def _held(road: DatabaseProxy, before: int) -> None:
     await _until(lambda: road.held > before, "nobody felt it")
 
 
-async def _until(happens: object, otherwise: str) -> None:
+async def _until(happens: Callable[[], bool], otherwise: str) -> None:
     try:
         async with asyncio.timeout(_FELT_SECONDS):
-            while not happens():  # type: ignore[operator] # a function
+            while not happens():  # noqa: ASYNC110 - counts of a proxy have no event of their own
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise NotInjected(otherwise) from None

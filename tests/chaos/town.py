@@ -91,7 +91,7 @@ class Process:
         self.is_ready, self.has_ended = asyncio.Event(), asyncio.Event()
         self.starts += 1
         self.town.board.arm(self.slot, 0)
-        self.town.send(self, self.order)
+        self.town.send(self.order)
 
     async def until_ready(self) -> None:
         ready = asyncio.create_task(self.is_ready.wait())
@@ -205,7 +205,7 @@ class Town:
             "Antom's private key": golden_pair("antom").private[40:120],
         }
 
-    def send(self, process: Process, order: Mapping[str, Any]) -> None:
+    def send(self, order: Mapping[str, Any]) -> None:
         assert self.forker.stdin
         self.forker.stdin.write(json.dumps(order).encode() + b"\n")
 
@@ -224,11 +224,13 @@ class Town:
                     process.codes.append(told["code"])
                     process.has_ended.set()
 
-    async def pass_time(self, seconds: float) -> None:
-        """Let so much time pass, at Antom and for everybody else but PostgreSQL."""
+    def pass_time(self, seconds: float) -> None:
+        """Let so much time pass at once, for everybody but PostgreSQL."""
         self.board.put_ahead(0, self.board.ahead(0) + seconds)
-        answer = await self.http.post("/clock", json={"advanceSeconds": seconds})
-        answer.raise_for_status()
+
+    async def settle(self) -> None:
+        """Wait until Antom has done what is due; without load, which keeps it at it for ever."""
+        (await self.http.post("/clock", json={"advanceSeconds": 0})).raise_for_status()
 
     def process(self, name: str, kind: str, **order: Any) -> Process:
         """A process to be started; the same when there is one of that name."""
