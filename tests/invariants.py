@@ -173,20 +173,25 @@ def _payments_take_legal_steps(history: History) -> Iterator[str]:
     for event in history.log:
         by_payment[event.payment_request_id].append(event)
     for events in by_payment.values():
-        state, version = PaymentState.CREATING.value, 0
-        for event in events:
-            if event.version != version + 1:
-                yield f"{_shown(event)} comes after version {version}"
-            if event.state_before != state:
-                yield f"{_shown(event)} begins at {event.state_before}, the payment was {state}"
-            if not _is_legal(event):
-                yield f"{_shown(event)} is no legal step from {event.state_before}"
-            state, version = event.state, event.version
+        yield from _wrong_steps(events)
     for row in history.payments:
         last = by_payment[row.payment_request_id][-1:]
         told = (last[0].state, last[0].version) if last else (PaymentState.CREATING.value, 0)
         if (row.state, row.version) != told:
             yield f"{row.payment_request_id} is {row.state} {row.version}, its events say {told}"
+
+
+def _wrong_steps(events: Sequence[LoggedEvent]) -> Iterator[str]:
+    """Of one payment."""
+    state, version = PaymentState.CREATING.value, 0
+    for event in events:
+        if event.version != version + 1:
+            yield f"{_shown(event)} comes after version {version}"
+        if event.state_before != state:
+            yield f"{_shown(event)} begins at {event.state_before}, the payment was {state}"
+        if not _is_legal(event):
+            yield f"{_shown(event)} is no legal step from {event.state_before}"
+        state, version = event.state, event.version
 
 
 def _is_legal(event: LoggedEvent) -> bool:

@@ -55,7 +55,7 @@ async def spoilt(kind: str, words: dict[str, Any], scene: Scene) -> AsyncIterato
     (await http.post("/faults", json={kind: [{"probability": 0.5, **words}]})).raise_for_status()
     try:
         async with asyncio.timeout(_SECONDS):
-            while (await http.get("/faults")).json()[kind][-1]["struck"] < _STRIKES:
+            while (await http.get("/faults")).json()[kind][-1]["struck"] < _STRIKES:  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.1)
         yield
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""What strangers and bad neighbours do: forged and repeated news, storms, callers that never read."""
+"""What strangers and bad neighbours do: forged and repeated news, storms, never reading."""
 
 from __future__ import annotations
 

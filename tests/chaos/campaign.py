@@ -143,7 +143,7 @@ async def _strike(
         tally.violations.append(f"I7: after {name} nothing went on")
     except AssertionError as error:
         tally.violations.append(f"after {name}: {error}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - one that fails is told, and the run goes on
         tally.not_injected.append(f"{name}: {error!r}")
         say(f"{number:>4} {name}: not injected: {error!r}")
         return
@@ -189,17 +189,18 @@ async def _recovery(scene: Scene, healed: float, name: str) -> float:
 
 def _wrong_now(scene: Scene) -> list[str]:
     """What can be seen to be wrong at once."""
-    town, found = scene.town, []
-    for process in [*town.servers, *town.sidecars, town.emulator]:
-        if process.has_ended.is_set():
-            found.append(
-                f"{process.name} ended by itself, {process.codes[-1]}: {process.last_words()}"
-            )
+    town = scene.town
+    found = [
+        f"{process.name} ended by itself, {process.codes[-1]}: {process.last_words()}"
+        for process in [*town.servers, *town.sidecars, town.emulator]
+        if process.has_ended.is_set()
+    ]
     for one in scene.followers:
         found += [f"I4: {one.name}: {what}" for what in one.wrong]
         one.wrong.clear()
-        if one.ending is not None:
-            found.append(f"I4: {one.name} ended: {one.ending!r}")
+    found += [
+        f"I4: {one.name} ended: {one.ending!r}" for one in scene.followers if one.ending is not None
+    ]
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
@@ -128,13 +127,16 @@ async def exhausted(scene: Scene) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def full(scene: Scene) -> AsyncIterator[None]:
     """Backends may write no file beyond its first page: the first commit is a PANIC."""
-    before = await _backends(scene.town)
-    for pid in before:
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (_FULL_BYTES, resource.RLIM_INFINITY))
+    town = scene.town
+    before = await _backends(town)
+    limiting = town.process("limiting", "limit", bytes=_FULL_BYTES)
+    limiting.order |= {"pids": before, "uid": town.cluster.data.stat().st_uid}
+    await limiting.launch()
+    if code := await limiting.ended():
+        raise NotInjected(f"limits ended with {code}: {limiting.last_words()}")
     try:
         async with asyncio.timeout(10):
-            while set(before) & set(await _backends(scene.town, or_none=True)):
+            while set(before) & set(await _backends(town, or_none=True)):  # noqa: ASYNC110 - PostgreSQL tells nobody
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise NotInjected("PostgreSQL wrote nothing") from None

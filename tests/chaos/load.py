@@ -82,9 +82,9 @@ class Load:
     def noted(self, event: PaymentEvent) -> None:
         """A subscriber saw ``event``."""
         self._count("event")
-        if waiting := self._wanted.get(event.payment_request_id):
-            if event.type == PaymentEventType.PAYMENT_EVENT_TYPE_PAYMENT_AUTHORIZED:
-                waiting.set()
+        waiting = self._wanted.get(event.payment_request_id)
+        if waiting and event.type == PaymentEventType.PAYMENT_EVENT_TYPE_PAYMENT_AUTHORIZED:
+            waiting.set()
 
     async def canary(self, name: str) -> None:
         """One payment from its creation to a subscriber that hears how it ended."""
