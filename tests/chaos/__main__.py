@@ -46,7 +46,7 @@ def main() -> int:
     if wish.json:
         wish.json.write_text(json.dumps(report.as_json(outcome), indent=2) + "\n")
     if wish.docs:
-        wish.docs.write_text(report.as_page(outcome))
+        wish.docs.write_text(report.as_page(outcome, wish.docs.read_text()))
     return 1 if outcome.all_violations or outcome.not_injected else 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from chaos.campaign import Outcome, table
 
 _HEAD = ("fault", "how often", "what held", "went on after, median s", "longest, s")
+_BEGIN, _END = "<!-- the last run -->", "<!-- its end -->"
 _SHOWN = 40
 """Violations of each kind that are printed; the JSON holds all."""
 
@@ -37,15 +38,16 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def as_page(outcome: Outcome) -> str:
-    """The last table, for docs/chaos.md."""
+def as_page(outcome: Outcome, page: str) -> str:
+    """The documentation's page, with this run in place of the last one."""
     rows = "\n".join(f"| {' | '.join(row)} |" for row in (_HEAD, ("---",) * 5, *table(outcome)))
     when = datetime.now(UTC).strftime("%Y-%m-%d")
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     figures = "\n".join(f"- {name}: {value}" for name, value in outcome.figures.items())
-    return _PAGE.format(
-        when=when, machine=machine, summary=_summary(outcome), rows=rows, figures=figures
-    )
+    before, _, rest = page.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    told = f"Made by `make chaos DOCS=1` on {when}, on {machine}.\n\n**{_summary(outcome)}.**"
+    return f"{before}{_BEGIN}\n\n{told}\n\n{rows}\n\n{figures}\n\n{_END}{after}"
 
 
 def _summary(outcome: Outcome) -> str:
@@ -53,33 +55,3 @@ def _summary(outcome: Outcome) -> str:
         f"{outcome.injected} faults, {len(outcome.all_violations)} violations, "
         f"{len(outcome.not_injected)} not injected, seed {outcome.seed}"
     )
-
-
-_PAGE = """\
-# What real processes were put through
-
-`make chaos` starts PostgreSQL with fsync on, two servers, two sidecars and a local Antom, each a process, with a TCP proxy on every way between them.
-Callers create and read payments, buyers pay, fail and leave, and subscribers follow with stored cursors, all the time.
-Then things go wrong, one after the other, in an order that a seed decides; each time a new payment must go all its way within 45 seconds of the mending.
-At the end the database, Antom's books, everything that was acknowledged and everything that each subscriber got are compared: `tests/invariants.py` says what must hold, I1 to I9.
-It ends with exit code 1 when anything does not hold, and when a fault was not really injected.
-`FAULTS=n`, `SEED=n` and `ONLY='^network'` choose; about 2.4 seconds a fault on two idle cores.
-
-## The last run
-
-Made by `make chaos DOCS=1` on {when}, on {machine}.
-
-**{summary}.**
-
-{rows}
-
-{figures}
-
-## What it does not show
-
-- A power cut: processes and PostgreSQL die by kill -9 and SIGQUIT, but the operating system lives, and with it what it had not written to the disk.
-- A full disk below PostgreSQL's tables: without the right to mount one, only the write-ahead log meets an end, which PostgreSQL answers with a crash and a recovery.
-- Keys and certificates exchanged in a process at work: processes read them at their start, so that a rotation is a restart; Antom's next key is accepted beside the present one, and that is shown.
-- PostgreSQL's own clock, a leap second, and more than one machine.
-- Two merchants: a process has one.
-"""

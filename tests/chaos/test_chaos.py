@@ -63,7 +63,10 @@ def test_every_fault_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("of", [report.as_text, report.as_page])
+PAGE = "Before.\n<!-- the last run -->\nold\n<!-- its end -->\nAfter.\n"
+
+
+@pytest.mark.parametrize("of", [report.as_text, lambda outcome: report.as_page(outcome, PAGE)])
 def test_a_report_names_what_did_not_hold(of: Callable[[Outcome], str]) -> None:
     fault = all_faults()[0]
     tally = Tally(fault, recoveries=[0.5, 2.0], violations=["I4: a gap"])
@@ -72,3 +75,11 @@ def test_a_report_names_what_did_not_hold(of: Callable[[Outcome], str]) -> None:
     assert "2 faults, 2 violations, 0 not injected, seed 7" in told
     assert "1 violations" in told
     assert "2.00" in told
+
+
+def test_a_page_keeps_what_is_around_the_last_run() -> None:
+    page = report.as_page(Outcome(7), PAGE)
+    assert "old" not in page
+    assert page.startswith("Before.\n")
+    assert page.endswith("\nAfter.\n")
+    assert report.as_page(Outcome(7), page) == page
