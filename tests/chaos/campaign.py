@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -23,7 +22,7 @@ from chaos.town import NotInjected, town
 RECOVERY_SECONDS = 45.0
 """Longest from the mending of a fault until a new payment goes all its way."""
 _CANARY_PAUSE_SECONDS = 0.25
-_FAULTS_PER_STEP = 4
+_FAULTS_PER_STEP = 6
 _STEP_SECONDS = 130.0
 """What passes of everybody's time now and then: Antom's first resend is due after 120 s."""
 
@@ -132,37 +131,26 @@ async def _strike(
     began = time.monotonic()
     try:
         await scene.load.flowing()
-        async with _healed(fault, scene) as healed:
-            pass
-        recovery = await _recovery(scene, healed[0], f"canary-{number}")
-    except NotInjected as error:
-        tally.not_injected.append(f"{name}: {error}")
-        say(f"{number:>4} {name}: not injected: {error}")
-        return
-    except TimeoutError:
-        tally.violations.append(f"I7: after {name} nothing went on")
+        async with fault.inject(scene):
+            healed = time.monotonic()
     except AssertionError as error:
         tally.violations.append(f"after {name}: {error}")
-    except Exception as error:  # noqa: BLE001 - one that fails is told, and the run goes on
-        tally.not_injected.append(f"{name}: {error!r}")
-        say(f"{number:>4} {name}: not injected: {error!r}")
+        say(f"{number:>4} {tally.violations[-1]}")
         return
-    else:
-        tally.recoveries.append(recovery)
+    except Exception as error:  # noqa: BLE001 - one that fails is told, and the run goes on
+        why = str(error) if isinstance(error, NotInjected) else repr(error)
+        tally.not_injected.append(f"{name}: {why}")
+        say(f"{number:>4} {name}: not injected: {why}")
+        return
+    try:
+        tally.recoveries.append(await _recovery(scene, healed, f"canary-{number}"))
+    except TimeoutError:
+        tally.violations.append(f"I7: after {name} nothing went on")
     tally.violations += [f"after {name}: {what}" for what in _wrong_now(scene)]
     told = "held" if len(outcome.all_violations) == before else tally.violations[-1]
     took = time.monotonic() - began
     went_on = f"{tally.recoveries[-1]:.2f} s" if tally.recoveries else "never"
     say(f"{number:>4} {name}: {told}; took {took:.1f} s, went on after {went_on}")
-
-
-@contextlib.asynccontextmanager
-async def _healed(fault: Fault, scene: Scene) -> AsyncIterator[list[float]]:
-    """Inject and heal; the moment at which healing began, once that is over."""
-    healed: list[float] = []
-    async with fault.inject(scene):
-        healed.append(time.monotonic())
-    yield healed
 
 
 async def _recovery(scene: Scene, healed: float, name: str) -> float:

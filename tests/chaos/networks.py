@@ -14,7 +14,7 @@ from database_proxy import DatabaseProxy
 
 Harm = Callable[[DatabaseProxy, Scene], AbstractAsyncContextManager[None]]
 
-_FELT_SECONDS = 10.0
+_FELT_SECONDS = 20.0
 _ROADS = {
     "server and PostgreSQL": ("database-server-0", "database-server-1"),
     "sidecar and PostgreSQL": ("database-sidecar-0", "database-sidecar-1"),

@@ -255,7 +255,7 @@ class Town:
                 "antom_read_timeout_seconds": 2,
                 "antom_budget_seconds": 3,
                 "antom_breaker_open_seconds": 0.5,
-                "inquiries_per_second": 60,
+                "inquiries_per_second": 15,
                 "grpc_streams_per_peer": 2000,
                 "stream_checkpoint_seconds": 2,
                 "stream_write_timeout_seconds": 3,
