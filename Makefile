@@ -59,11 +59,12 @@ soak: $(READY) ## Append 100,000 events from 16 writers that are killed, and los
 drain: $(READY) ## Restart replicas under 200 streams and steady calls, and print the cost
 	@$(BIN)/python -m pytest tests/drain -s -p no:logging --timeout=3600 --restarts=12
 
-# FAULTS=n, SEED=n, ONLY='^network'; DOCS=1 writes the table into docs/chaos.md.
+# FAULTS=n, SEED=n, ONLY='^network', RATE=new payments a second; DOCS=1 rewrites docs/chaos.md.
 FAULTS ?= 300
+RATE ?= 15
 .PHONY: chaos
 chaos: $(READY) ## Attack real processes with 300 faults under load, and lose nothing
-	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --json $(VENV)/chaos.json --logs $(VENV)/chaos-logs --only '$(ONLY)' $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs docs/chaos.md)
+	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --per-second $(RATE) --json $(VENV)/chaos.json --logs $(VENV)/chaos-logs --only '$(ONLY)' $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs docs/chaos.md)
 
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart

@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=300, help="how many")
     parser.add_argument("--seed", type=int, help="repeats the choice of an earlier run")
     parser.add_argument("--only", default="", help="only faults whose names this expression finds")
-    parser.add_argument("--per-second", type=float, default=20.0, help="new payments")
+    parser.add_argument("--per-second", type=float, default=15.0, help="new payments")
     parser.add_argument("--logs", type=Path, help="where the processes' logs are kept")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--docs", type=Path, help="the page to write the table to")

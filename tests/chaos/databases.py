@@ -130,7 +130,8 @@ async def full(scene: Scene) -> AsyncIterator[None]:
     town = scene.town
     before = await _backends(town)
     limiting = town.process("limiting", "limit", bytes=_FULL_BYTES)
-    limiting.order |= {"pids": before, "uid": town.cluster.data.stat().st_uid}
+    owner = town.cluster.data.stat()
+    limiting.order |= {"pids": before, "uid": owner.st_uid, "gid": owner.st_gid}
     await limiting.launch()
     if code := await limiting.ended():
         raise NotInjected(f"limits ended with {code}: {limiting.last_words()}")

@@ -116,8 +116,9 @@ class Process:
             await prune_once(store.retention, now=self._now)
 
     async def _limit(self) -> None:
-        """Bound the files that others write; as their user, who alone may do that."""
+        """Bound the files that others write; as their user and group, who alone may do that."""
         if os.geteuid() == 0:
+            os.setresgid(*[self._order["gid"]] * 3)
             os.setresuid(*[self._order["uid"]] * 3)
         for pid in self._order["pids"]:
             with contextlib.suppress(ProcessLookupError):
