@@ -15,6 +15,8 @@ _SLOT_BYTES, _SLOTS = 64, 64
 _CLOCK = struct.Struct("d")
 _POINT = _CLOCK.size
 """Where a slot's byte with the number of its kill point lies; 0 is none."""
+_DYING = _POINT + 1
+"""Where the process notes that it dies of it: its end is reported later."""
 
 
 class Board:
@@ -49,3 +51,13 @@ class Board:
     def arm(self, slot: int, point: int) -> None:
         """Let the process die where ``point`` says, the next time that it gets there."""
         self._memory[slot * _SLOT_BYTES + _POINT] = point
+        if point:
+            self._memory[slot * _SLOT_BYTES + _DYING] = 0
+
+    def note_dying(self, slot: int) -> None:
+        """Tell that the process with that slot came to its kill point."""
+        self._memory[slot * _SLOT_BYTES + _DYING] = 1
+
+    def is_dying(self, slot: int) -> bool:
+        """Whether it came there since it was armed."""
+        return bool(self._memory[slot * _SLOT_BYTES + _DYING])

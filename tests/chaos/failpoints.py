@@ -71,6 +71,7 @@ class Failpoints:
     def reached(self, point: str) -> None:
         """Die here, if the board says so."""
         if self._board.armed(self._slot) == NUMBERS[point]:
+            self._board.note_dying(self._slot)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:

@@ -58,8 +58,9 @@ async def at_point(which: Some, point: str, scene: Scene) -> AsyncIterator[None]
         scene.town.board.arm(one.slot, 0)
     for end in ends:
         end.cancel()
-    await scene.hold(0, 0.5)
-    victims = [one for one in candidates if one.has_ended.is_set()]
+    await scene.hold(0.1, 0.5)
+    victims = [one for one in candidates if scene.town.board.is_dying(one.slot)]
+    await asyncio.gather(*(victim.ended() for victim in victims))
     if not victims:
         raise NotInjected(f"nobody came to: {point}")
     yield

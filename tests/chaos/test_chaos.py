@@ -14,13 +14,11 @@ from chaos.campaign import Outcome, Tally, all_faults, run, schedule
 
 SHORT = (
     "kill -9: server: before commit",
-    "kill -9: server: after a stream write",
     "kill -9: sidecar: event inserted",
     "kill -9: sidecar: committed, Antom not answered",
     "kill -9: pruning: events deleted, not committed",
     "SIGTERM: server",
     "network: server and PostgreSQL: cut",
-    "network: callers and server: refused",
     "PostgreSQL: all sessions terminated",
     "Antom: answers lost, what was asked is done",
     "callers and strangers: forged notifications",

@@ -137,12 +137,12 @@ class Road(DatabaseProxy):
         self._ports = list(ports)
 
     async def reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        for _ in self._ports[1:]:
-            self._ports.append(self._ports.pop(0))
-            with contextlib.suppress(OSError):
-                return await asyncio.open_connection("127.0.0.1", self._ports[-1])
         self._ports.append(self._ports.pop(0))
-        return await asyncio.open_connection("127.0.0.1", self._ports[-1])
+        *first, last = self._ports
+        for port in first:
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", port)
+        return await asyncio.open_connection("127.0.0.1", last)
 
 
 @dataclass
