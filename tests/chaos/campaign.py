@@ -102,10 +102,12 @@ async def run(
                 if number % _FAULTS_PER_STEP == 0:
                     place.pass_time(_STEP_SECONDS)
         try:
-            quiet = await become_quiet(place, followers)
+            quiet = await become_quiet(place, followers, say)
         except TimeoutError as error:
             quiet = 0.0
             outcome.violations.append(f"I7: {error}")
+            # What still moves cannot be compared.
+            await asyncio.gather(*(one.kill() for one in [*place.servers, *place.sidecars]))
         outcome.violations += await verdict(place, load, followers)
         outcome.figures = {
             "seconds": round(time.monotonic() - began, 1),

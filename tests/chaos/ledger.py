@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -23,14 +24,16 @@ from invariants import (
     violations,
 )
 
-QUIET_SECONDS = 90.0
+QUIET_SECONDS = 300.0
 _OPEN = "'CREATING', 'AWAITING_BUYER', 'PROCESSING'"
 _FIRST_STEP_SECONDS, _LONGEST_STEP_SECONDS = 400.0, 6 * 3600.0
 """What passes at once: first what Antom's resends take, later the hours between two looks at what
 is stale, and what a clock was ahead when it said when to look."""
 
 
-async def become_quiet(town: Town, followers: list[Subscriber]) -> float:
+async def become_quiet(
+    town: Town, followers: list[Subscriber], say: Callable[[str], None]
+) -> float:
     """Let time pass until nothing is under way and everybody has the log; the seconds it took.
 
     Raises TimeoutError with what is left.
@@ -45,6 +48,7 @@ async def become_quiet(town: Town, followers: list[Subscriber]) -> float:
         await town.settle()
         await asyncio.sleep(0.5)
         left = await _left(town, followers)
+        say(f"     becoming quiet: {', '.join(left) or 'nothing left'}")
     return time.monotonic() - began
 
 
