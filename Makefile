@@ -70,6 +70,13 @@ bench-docs: $(READY) ## Publish the figures of the last make bench in docs/
 	@cp $(BENCH)/benchmarks.json docs/benchmarks.json
 	@$(MAKE) docs
 
+# FAULTS=n, SEED=n, ONLY='^network', RATE=new payments a second; DOCS=1 rewrites docs/chaos.md.
+FAULTS ?= 300
+RATE ?= 15
+.PHONY: chaos
+chaos: $(READY) ## Attack real processes with 300 faults under load, and lose nothing
+	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --per-second $(RATE) --json $(VENV)/chaos.json --logs $(VENV)/chaos-logs --only '$(ONLY)' $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs docs/chaos.md)
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -13,8 +13,19 @@ Spoils = Callable[[bytes], bool]
 """Whether a piece of traffic is where the connection is cut; the piece is not passed on."""
 
 
+DIRECTIONS = ("request", "answer")
+
+
 def never(_: bytes) -> bool:
     return False
+
+
+def _gates(*, are_open: bool) -> dict[str, asyncio.Event]:
+    """One for each direction."""
+    gates = {direction: asyncio.Event() for direction in DIRECTIONS}
+    for gate in gates.values() if are_open else ():
+        gate.set()
+    return gates
 
 
 @dataclass
@@ -29,7 +40,9 @@ class DatabaseProxy:
     answer_spoils: Spoils = never
     connections: int = 0
     """How many were made so far."""
-    _passing: asyncio.Event = field(default_factory=asyncio.Event)
+    held: int = 0
+    """How many pieces had to wait, for a thaw or for a delay."""
+    _passing: dict[str, asyncio.Event] = field(default_factory=lambda: _gates(are_open=False))
     _pipes: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _server: asyncio.Server | None = None
@@ -42,9 +55,14 @@ class DatabaseProxy:
 
     async def accept(self) -> None:
         """Take connections, on the same port as before."""
-        self._passing.set()
+        self.thaw()
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def open_ends(self) -> int:
+        """Two for each connection that is open."""
+        return len(self._writers)
 
     def refuse(self) -> None:
         """Cut what is open, and take no connection."""
@@ -55,21 +73,25 @@ class DatabaseProxy:
 
     def cut(self) -> None:
         """Reset what is open."""
-        for writer in self._writers:
+        for writer in tuple(self._writers):
             writer.transport.abort()
 
-    def freeze(self) -> None:
-        """Pass nothing on, and let nobody notice: new connections are taken, and wait."""
-        self._passing.clear()
+    def freeze(self, *directions: str) -> None:
+        """Pass nothing on, and let nobody notice: new connections are taken, and wait.
+
+        In both directions, or only for a `request` or an `answer`.
+        """
+        for direction in directions or DIRECTIONS:
+            self._passing[direction].clear()
 
     def freeze_open(self) -> None:
         """Pass nothing on for connections that are open; new ones work."""
         self.freeze()
-        self._passing = asyncio.Event()
-        self._passing.set()
+        self._passing = _gates(are_open=True)
 
     def thaw(self) -> None:
-        self._passing.set()
+        for gate in self._passing.values():
+            gate.set()
 
     async def close(self) -> None:
         self.refuse()
@@ -77,13 +99,18 @@ class DatabaseProxy:
             pipe.cancel()
         await asyncio.gather(*self._pipes, return_exceptions=True)
 
+    async def reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection onwards. Raises OSError."""
+        return await asyncio.open_connection(self.upstream.host, self.upstream.port)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
         try:
-            upstream = await asyncio.open_connection(self.upstream.host, self.upstream.port)
+            upstream = await self.reach()
         except OSError:
             writer.transport.abort()
+            self._writers.discard(writer)
             return
         self._writers.add(upstream[1])
         passing = self._passing
@@ -91,7 +118,7 @@ class DatabaseProxy:
             (reader, upstream[1], "request"),
             (upstream[0], writer, "answer"),
         ):
-            pipe = asyncio.create_task(self._pipe(source, sink, direction, passing))
+            pipe = asyncio.create_task(self._pipe(source, sink, direction, passing[direction]))
             self._pipes.add(pipe)
             pipe.add_done_callback(self._pipes.discard)
 
@@ -109,12 +136,14 @@ class DatabaseProxy:
                 if spoils(piece):
                     self.cut()
                     return
+                self.held += bool(self.delay_seconds) or not passing.is_set()
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 await passing.wait()
                 sink.write(piece)
                 await sink.drain()
         sink.close()
+        self._writers.discard(sink)
 
 
 @contextlib.asynccontextmanager

@@ -17,11 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 
 from sqlalchemy import URL, make_url
@@ -57,7 +56,8 @@ _FAST = {
     "unix_socket_directories": "",
     "timezone": "UTC",
 }
-_DURABLE = _FAST | {"fsync": "on", "full_page_writes": "on"}
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+"""What waits for the disk at each commit."""
 
 
 class PostgresUnavailable(Exception):
@@ -150,12 +150,12 @@ def embedded(package: Path | None, *, is_durable: bool = False) -> PostgresServe
             f" ({package or 'the package is not installed'})"
         )
     user = _unprivileged_user()
-    folder, binaries = _reachable(package, user, _on_disk() if is_durable else ())
+    folder, binaries = _reachable(package, user, on_disk=is_durable)
     try:
         password = secrets.token_hex(16)
         data = _initialised(folder, binaries, password, user)
-        settings = _DURABLE if is_durable else _FAST
-        process, port = _started(folder, binaries, data, user, settings=settings)
+        differing = DURABLE if is_durable else {}
+        process, port = _started(folder, binaries, data, user, **differing)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -197,11 +197,11 @@ def _unprivileged_user() -> dict[str, Any]:
 
 
 def _reachable(
-    package: Path, user: Mapping[str, Any], parents: Sequence[Path] = ()
+    package: Path, user: Mapping[str, Any], *, on_disk: bool = False
 ) -> tuple[Path, Path]:
     """A folder for the data, and binaries, that the server's user can reach: shown by running."""
     refusals = []
-    for parent in parents or _parents():
+    for parent in _parents(on_disk=on_disk):
         folder = Path(tempfile.mkdtemp(prefix="antom-payments-postgres-", dir=parent))
         binaries = package / "pginstall" / "bin"
         try:
@@ -218,16 +218,11 @@ def _reachable(
     raise PostgresUnavailable(f"no folder suits the server's user: {'; '.join(refusals)}")
 
 
-def _parents() -> list[Path]:
-    """Folders to put a server's in, best first."""
+def _parents(*, on_disk: bool = False) -> list[Path]:
+    """Folders to put a server's in, best first: /tmp is in memory on some systems."""
     is_roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
-    return [*([_MEMORY] if is_roomy else []), *_on_disk()]
-
-
-def _on_disk() -> list[Path]:
-    # /tmp is in memory on some systems.
-    folders = map(Path, dict.fromkeys(["/var/tmp", tempfile.gettempdir(), "/tmp"]))  # noqa: S108
-    return list(filter(Path.is_dir, folders))
+    disks = map(Path, dict.fromkeys(["/var/tmp", tempfile.gettempdir(), "/tmp"]))  # noqa: S108
+    return [*([_MEMORY] if is_roomy and not on_disk else []), *filter(Path.is_dir, disks)]
 
 
 def _copy(package: Path, folder: Path) -> Path:
@@ -282,15 +277,15 @@ def _started(
     data: Path,
     user: Mapping[str, Any],
     port: int = 0,
-    *,
-    settings: Mapping[str, str] = MappingProxyType(_FAST),
+    **differing: str,
 ) -> tuple[subprocess.Popen[bytes], int]:
     """The server and its port, once it takes connections; 0 is any that is free."""
     server = [str(binaries / "postgres"), "-D", str(data)]
     with tempfile.TemporaryFile("w+") as log:
         for _ in range(_PORT_ATTEMPTS):
-            port = port or _free_port()
-            told = [f"--{name}={value}" for name, value in {**settings, "port": port}.items()]
+            tried = port or _free_port()
+            settings = _FAST | differing | {"port": str(tried)}
+            told = [f"--{name}={value}" for name, value in settings.items()]
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *told],
                 stdin=subprocess.PIPE,
@@ -302,10 +297,9 @@ def _started(
                 **user,
             )
             if _takes_connections(process, data):
-                return process, port
+                return process, tried
             # Between asking for a free port and using it, somebody else may have taken it.
             _end(process)
-            port = 0
         raise PostgresUnavailable(f"PostgreSQL did not start: {_last_line(log)}")
 
 

@@ -280,6 +280,20 @@ async def test_what_is_open_and_not_asked_about_is_found(
     assert len(await claimed(store)) == 3
 
 
+async def test_evidence_that_a_clock_far_ahead_put_off_is_asked_about_once_that_is_seen(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    """A sidecar's clock was 26 hours ahead: what it held back waits for an inquiry until then."""
+    await numbered(store, 1)
+    ahead = timedelta(hours=26).total_seconds()
+    clock.advance(ahead)
+    await store.apply([notified(about(0, Outcome.PENDING))])
+    clock.advance(-ahead)
+    assert await claimed(store) == []
+    await store.adopt_missing_inquiries()
+    assert len(await claimed(store)) == 1
+
+
 async def test_the_last_look_at_a_payment_that_succeeded_ends_the_inquiries(
     store: PaymentStore, clock: FrozenClock
 ) -> None:

@@ -7,7 +7,7 @@ unexamined after a crash. Replicas share the work by leases: a lease that is ove
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,8 @@ from antom_payments.store.tables import IS_OPEN, facts, inquiries, payments
 PaymentKey = tuple[str, str]
 
 KEY = ("merchant_account", "kind", "subject_id")
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By so much, at most, the clocks of replicas that are in order."""
 
 
 class Inquiries:
@@ -117,6 +119,7 @@ class Inquiries:
         await _insert(connection, begun)
         orphans = await _orphans_without_inquiry(connection, limit)
         await self.want(connection, orphans)
+        await _put_right(connection, now)
         return len(begun) + len(orphans)
 
     def _begun(self, payment: Payment, phase: Phase, now: datetime) -> dict[str, Any]:
@@ -181,6 +184,19 @@ def _inserting(dialect: str) -> Any:
 
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
+
+
+async def _put_right(connection: AsyncConnection, now: datetime) -> None:
+    """Have evidence asked about now that a clock far ahead put off: it would wait until then."""
+    await connection.execute(
+        update(inquiries)
+        .where(
+            inquiries.c.priority == Priority.EVIDENCE,
+            inquiries.c.since_time > now + CLOCKS_DIFFER,
+            inquiries.c.due_time > now,
+        )
+        .values(due_time=now)
+    )
 
 
 async def _orphans_without_inquiry(connection: AsyncConnection, limit: int) -> list[WantedInquiry]:

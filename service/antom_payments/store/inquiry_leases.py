@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.cadence import Cadence, Phase, Priority, priority_of
 from antom_payments.payment import Payment
-from antom_payments.store.inquiries import KEY
+from antom_payments.store.inquiries import CLOCKS_DIFFER, KEY
 from antom_payments.store.members import InquiryKind, OrphanState
 from antom_payments.store.rows import payment_from_row
 from antom_payments.store.tables import facts, inquiries, inquiry_rates, payments
@@ -28,8 +28,6 @@ Row = Mapping[Any, Any]
 
 _ROUTINES_TURN = 4
 """Each so many claims of a merchant, by a process, routine goes before evidence."""
-_CLOCKS_DIFFER = timedelta(minutes=1)
-"""By so much, at most, the clocks of replicas that are in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +175,7 @@ class InquiryLeases:
         passed = max(0.0, (now - bucket.update_time).total_seconds())
         tokens = min(rate.burst, bucket.tokens + passed * rate.per_second)
         # A clock that was far ahead, and was put right, must not stop the bucket until then.
-        is_ahead = bucket.update_time - now > _CLOCKS_DIFFER
+        is_ahead = bucket.update_time - now > CLOCKS_DIFFER
         update_time = now if is_ahead else max(now, bucket.update_time)
         await connection.execute(
             update(inquiry_rates).where(mine).values(tokens=tokens, update_time=update_time)

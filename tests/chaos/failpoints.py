@@ -1,0 +1,136 @@
+"""Where a process can be made to die by kill -9 (R-04): listeners and wrappers, installed in it.
+
+The code under test has no hook. All points are installed in every process, and cost a look at a
+byte; which of them kills, the board says while the process works.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from antom_payments.antom.wire import Wire
+from antom_payments.grpc_api.stream import Delivery
+from antom_payments.notifications import NotificationApp
+from antom_payments.notifications import app as sidecar
+from antom_payments.service import PaymentService
+from antom_payments.store.engines import WRITER
+from chaos.board import Board
+
+OF_SERVERS = (
+    "before Antom is asked",
+    "Antom answered, nothing stored",
+    "transaction begun",
+    "event inserted",
+    "before commit",
+    "committed, caller not answered",
+    "before a stream write",
+    "after a stream write",
+)
+OF_SIDECARS = (
+    "before the signature check",
+    "after the signature check",
+    "transaction begun",
+    "fact inserted",
+    "event inserted",
+    "before commit",
+    "committed, Antom not answered",
+)
+OF_MIGRATIONS = ("in the middle of a migration",)
+OF_PRUNING = ("events deleted, not committed", "private data deleted, not committed")
+NUMBERS = {
+    point: number
+    for number, point in enumerate(
+        sorted({*OF_SERVERS, *OF_SIDECARS, *OF_MIGRATIONS, *OF_PRUNING}), start=1
+    )
+}
+
+_AFTER_STATEMENTS = {
+    "fact inserted": "INSERT INTO facts",
+    "event inserted": "INSERT INTO events",
+    "in the middle of a migration": "ALTER TABLE payments ADD COLUMN chaos",
+    "events deleted, not committed": "DELETE FROM events",
+    "private data deleted, not committed": "DELETE FROM private_data",
+}
+_WROTE = "chaos_wrote_an_event"
+
+
+class Failpoints:
+    """The points of one process, which has a slot of the board."""
+
+    def __init__(self, board: Board, slot: int) -> None:
+        self._board = board
+        self._slot = slot
+
+    def reached(self, point: str) -> None:
+        """Die here, if the board says so."""
+        if self._board.armed(self._slot) == NUMBERS[point]:
+            self._board.note_dying(self._slot)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        """Put the points where they belong, once per process."""
+        event.listen(Engine, "begin", self._begun)
+        event.listen(Engine, "after_cursor_execute", self._executed)
+        event.listen(Engine, "commit", self._committing)
+        self._around(Wire, "post", "before Antom is asked", "Antom answered, nothing stored")
+        self._around(PaymentService, "create_session", "", "committed, caller not answered")
+        self._around(Delivery, "_write", "before a stream write", "after a stream write")
+        prove = sidecar.prove
+
+        @wraps(prove)
+        def proven(*told: Any, **more: Any) -> Any:
+            self.reached("before the signature check")
+            proof = prove(*told, **more)
+            self.reached("after the signature check")
+            return proof
+
+        sidecar.prove = proven
+        self._before_answers()
+
+    def _around(self, of: type, name: str, before: str, after: str) -> None:
+        inner: Callable[..., Awaitable[Any]] = getattr(of, name)
+
+        @wraps(inner)
+        async def wrapped(*told: Any, **more: Any) -> Any:
+            if before:
+                self.reached(before)
+            result = await inner(*told, **more)
+            self.reached(after)
+            return result
+
+        setattr(of, name, wrapped)
+
+    def _before_answers(self) -> None:
+        respond = NotificationApp._respond
+
+        @wraps(respond)
+        async def responded(app: NotificationApp, *told: Any) -> Any:
+            response = await respond(app, *told)
+            if response.status_code == 200:
+                self.reached("committed, Antom not answered")
+            return response
+
+        NotificationApp._respond = responded  # type: ignore[method-assign] # it kills
+
+    def _begun(self, connection: Any) -> None:
+        connection.info.pop(_WROTE, None)
+        if connection.get_execution_options().get(WRITER):
+            self.reached("transaction begun")
+
+    def _executed(self, connection: Any, _cursor: Any, statement: str, *_: object) -> None:
+        if "INSERT INTO events" in statement:
+            connection.info[_WROTE] = True
+        for point, words in _AFTER_STATEMENTS.items():
+            if words in statement:
+                self.reached(point)
+
+    def _committing(self, connection: Any) -> None:
+        if connection.info.pop(_WROTE, False):
+            self.reached("before commit")
