@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from antom_payments import app, settings, telemetry
 from antom_payments.antom.signing import load_private_key, load_public_key
+from antom_payments.background import stop_signal
 from antom_payments.emulator import EmulatorOptions, server_config
 from antom_payments.housekeeping import prune_once
 from antom_payments.notifications import serving
@@ -98,7 +99,7 @@ class Process:
         )
         telemetry.configure(service_name="antom-emulator", log_format="json", log_level="WARNING")
         config = server_config(options, port=wish["port"])
-        stop = app._stop_signal()
+        stop = stop_signal()
         async with serving(config, host="127.0.0.1", port=wish["port"]):
             self.ready()
             await stop.wait()
