@@ -59,6 +59,12 @@ soak: $(READY) ## Append 100,000 events from 16 writers that are killed, and los
 drain: $(READY) ## Restart replicas under 200 streams and steady calls, and print the cost
 	@$(BIN)/python -m pytest tests/drain -s -p no:logging --timeout=3600 --restarts=12
 
+SEEDS ?= 2000
+FIRST ?= 0
+.PHONY: simulate
+simulate: $(READY) ## Run SEEDS simulations from FIRST on, and tell each violation's story
+	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds=$(SEEDS) --first=$(FIRST) --workers=$(WORKERS)
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -144,7 +144,9 @@ class Audit:
         """Each fact names one event, and no two the same."""
         query = "SELECT kind, fact_id, outcome, event_id, orphan_state FROM facts"
         seen: set[str] = set()
-        for kind, fact_id, outcome, event_id, orphan_state in self._witness.connection.execute(query):
+        for kind, fact_id, outcome, event_id, orphan_state in self._witness.connection.execute(
+            query
+        ):
             fact = f"{kind} {fact_id} {outcome}"
             if event_id is None:
                 if orphan_state in {None, "ADOPTED"}:
@@ -164,7 +166,9 @@ class Audit:
         """Each subscriber got everything."""
         for reader in readers:
             if reader.stored is None:
-                if next(self._witness.after(self._witness.pruned_through, reader.event_filter), None):
+                if next(
+                    self._witness.after(self._witness.pruned_through, reader.event_filter), None
+                ):
                     self._history.violated("readers reach the head", f"{reader.name} got nothing")
                 continue
             missed = next(self._witness.after(reader.stored.sequence, reader.event_filter), None)

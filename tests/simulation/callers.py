@@ -190,7 +190,9 @@ class Callers:
         if epoch != self.epoch:
             return
         if payment.version < known:
-            self._history.violated("what was told is not lost", f"{name}: {payment.version} < {known}")
+            self._history.violated(
+                "what was told is not lost", f"{name}: {payment.version} < {known}"
+            )
         self.promises.told(payment, self._network.loop.time())
         truth = self._truth.payment(name)
         is_settled = truth is not None and was_paid(truth) and before == states_of(truth)

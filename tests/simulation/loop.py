@@ -1,4 +1,4 @@
-"""An event loop of one seed: virtual time, no threads, no sockets, and processes that can be killed.
+"""An event loop of one seed: virtual time, no threads, and processes that can be killed.
 
 Whatever runs belongs to a *process* of the simulated machine room. Within one, callbacks run in the
 order in which they were scheduled: asyncio promises it and code may rely on it. Which process goes

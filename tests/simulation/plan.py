@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-CHAOS_SECONDS = 240.0
+CHAOS_SECONDS = 150.0
 """How long things go wrong; then everything is mended, and a day passes."""
 SERVERS, SIDECARS = 2, 2
 _METHODS = ("automatic", "automatic", "manual", "wallet", "hosted", "default")
@@ -80,7 +80,7 @@ class _Draw:
         self.ids.append(name)
         merchant = random.choice(("shop-a", "shop-a", "shop-b"))
         method = random.choice(_METHODS)
-        begin = self.time(2, 100)
+        begin = self.time(2, 70)
         about: dict[str, Any] = {"id": name, "merchant": merchant, "method": method}
         about["life"] = random.choice((0, 0, 300, 900))
         for call in range(random.choice((1, 1, 2, 3))):
@@ -104,7 +104,7 @@ class _Draw:
                 self.add(at, "cancel", id=name, force=False)
             return
         words: dict[str, Any] = {"id": name, "action": action}
-        if action == "approve" and method in {"automatic"}:
+        if action == "approve" and method == "automatic":
             order = random.choice(("PAYMENT_FIRST", "CAPTURE_FIRST", "SAME_INSTANT"))
             words["capture"] = {"order": order, "delay_seconds": random.choice((0.0, 1.0, 40.0))}
             if self.chance(0.15):
@@ -140,7 +140,7 @@ class _Draw:
                 words["takes_effect"] = self.chance(0.7)
             if fault == "DELAY":
                 words["delay_seconds"] = random.choice((2.0, 6.0))
-            self.add(self.time(0, 120), "answer fault", payment_request_id=name, **words)
+            self.add(self.time(0, 90), "answer fault", payment_request_id=name, **words)
         for _ in range(random.choice((0, 1, 1, 2))):
             fault = random.choice(_NOTIFICATION_FAULTS)
             words = {"fault": fault, "times": random.choice((1, 1, 3))}
@@ -157,7 +157,7 @@ class _Draw:
                 share = self.random.choice((0.05, 0.2, 0.5))
                 kinds = ("refused", "lost", "answer_lost", "twice", "slow")
                 words = {kind: share for kind in kinds if self.chance(0.5)}
-                begin, length = self.time(0, 120), self.random.choice((20, 60, 120))
+                begin, length = self.time(0, 90), self.random.choice((20, 60, 120))
                 self.add(begin, "weather", way=way, seconds=length, **words)
 
     def crashes(self) -> None:
@@ -179,7 +179,7 @@ class _Draw:
     def restore(self) -> None:
         """The database is brought back to an older point, by docs/restore.md."""
         if self.chance(0.25):
-            taken = self.time(5, 140)
+            taken = self.time(5, 100)
             self.add(taken, "dump")
             self.add(self.time(taken + 1), "restore", running=self.chance(0.3))
 

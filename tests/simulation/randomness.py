@@ -1,4 +1,4 @@
-"""One seed for everything that is drawn: ids, keys, jitter, clocks. Nothing else is left to chance."""
+"""One seed for everything that is drawn: ids, nonces, jitter; nothing is left to chance."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
+from typing import Any
+from unittest import mock
+
+from antom_payments.event_stream import wake_ups
+
+
+class _InOrder(dict[Any, None]):
+    """A set in the order of its making: others are ordered by addresses in memory."""
+
+    def add(self, one: Any) -> None:
+        self[one] = None
+
+    def discard(self, one: Any) -> None:
+        self.pop(one, None)
 
 
 @contextmanager
@@ -29,7 +43,8 @@ def seeded(seed: str, monotonic: Callable[[], float]) -> Iterator[None]:
     uuid.uuid4, os.urandom = uuid4, source.randbytes
     time.monotonic = time.time = monotonic
     try:
-        yield
+        with mock.patch.object(wake_ups, "set", _InOrder, create=True):
+            yield
     finally:
         uuid.uuid4, os.urandom, time.monotonic, time.time = kept
         random.setstate(state)

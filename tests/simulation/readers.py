@@ -24,6 +24,8 @@ from simulation.replicas import Server
 from simulation.witness import Witness
 
 _CHECKPOINT_SECONDS = 25.0
+_STALE = -1
+"""The epoch of what a server tells that has not noticed a restore."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,15 @@ class Reader:
         while True:
             servers = self._servers()
             if servers:
+                server = self._random.choice(servers)
                 try:
-                    await self._follow(self._random.choice(servers))
+                    await self._follow(server)
                 except (Refused, Cut, StoreUnavailable, TimeoutError) as error:
                     self._history.count(f"reader {type(error).__name__}")
                 except CursorExpired as error:
                     self._expired(error)
                 except LogRewound:
-                    self._rewound()
+                    self._rewound(server)
                 except LogCorrupt as error:
                     self._history.violated("the log has no holes", f"{self.name}: {error!r}")
                 except PaymentsError as error:
@@ -91,7 +94,7 @@ class Reader:
         subscription = await self._network.call(
             server.process, lambda: server.stream.subscribe(start, self.event_filter)
         )
-        here = self._begun(subscription, start, before, epoch)
+        here = self._begun(server, subscription, start, before, epoch)
         if here is None:
             return
         self._history.count("reader resumes" if self.stored else "reader starts")
@@ -99,7 +102,7 @@ class Reader:
             while True:
                 batch = await self._next(server, subscription)
                 if batch is None:
-                    here = self._checkpoint(subscription, here)
+                    here = self._checkpoint(server, subscription, here)
                 else:
                     here = self._got(batch, here)
                 if not self._keeps(here):
@@ -117,15 +120,16 @@ class Reader:
 
     async def _next(self, server: Server, subscription: Subscription) -> Batch | None:
         return await self._network.call(
-            server.process, lambda: subscription.next(_CHECKPOINT_SECONDS * (40 if self.is_calm else 1))
+            server.process,
+            lambda: subscription.next(_CHECKPOINT_SECONDS * (40 if self.is_calm else 1)),
         )
 
     def _begun(
-        self, subscription: Subscription, start: Any, before: int, epoch: int
+        self, server: Server, subscription: Subscription, start: Any, before: int, epoch: int
     ) -> Place | None:
         """Where the subscription starts, which must be where it should."""
         cursor, sequence = subscription._mark.cursor, subscription._mark.sequence
-        if epoch != self._witness.epoch:
+        if epoch != self._witness.epoch or self._is_stale(server, cursor, sequence):
             return None
         if self.stored is None:
             low = before if isinstance(start, Latest) else 0
@@ -148,8 +152,9 @@ class Reader:
         epoch = self._witness.epoch
         for event in StreamPaymentEventsResponse.FromString(batch.data).events:
             self._history.counts["events read"] += 1
-            if here.epoch != epoch:
-                continue
+            if here.epoch != epoch or event.event_id in self._witness.lost.get(position + 1, ()):
+                # What was restored beneath a running server is noticed at its next look.
+                return Place(batch.cursor, position, "", _STALE)
             expected = next(self._witness.after(position, self.event_filter), None)
             if expected is None or expected.event_id != event.event_id:
                 wanted = expected.told if expected else "nothing"
@@ -161,12 +166,14 @@ class Reader:
             position = expected.sequence
         return Place(batch.cursor, position, self._witness.event_id(position), here.epoch)
 
-    def _checkpoint(self, subscription: Subscription, here: Place) -> Place:
+    def _checkpoint(self, server: Server, subscription: Subscription, here: Place) -> Place:
         """A checkpoint lies behind nothing that was wanted and not given."""
         if not self._is_same_log(here):
             return here
         cursor = subscription.checkpoint_cursor()
         sequence = subscription._mark.sequence
+        if self._is_stale(server, cursor, sequence):
+            return Place(cursor, sequence, "", _STALE)
         self._history.counts["checkpoints"] += 1
         self._skips(here.sequence, sequence, "was told a checkpoint")
         return self._place(cursor, sequence)
@@ -195,9 +202,7 @@ class Reader:
         return here.epoch == self._witness.epoch
 
     def _place(self, cursor: str, sequence: int) -> Place:
-        return Place(
-            cursor, sequence, self._witness.event_id(sequence), self._witness.epoch
-        )
+        return Place(cursor, sequence, self._witness.event_id(sequence), self._witness.epoch)
 
     def _expired(self, error: CursorExpired) -> None:
         self._history.count("reader's cursor expired")
@@ -206,11 +211,15 @@ class Reader:
             self._history.violated("a cursor expires with its events", f"{self.name} {self.stored}")
         self.stored = self._place(error.metadata["oldest_cursor"], pruned)
 
-    def _rewound(self) -> None:
+    def _rewound(self, server: Server) -> None:
         self._history.count("reader's log was rewound")
-        is_lost = self.stored is None or self.stored.epoch < self._witness.epoch
-        if not is_lost:
+        known = self.stored.epoch if self.stored else self._witness.epoch
+        if min(known, server.epoch) == self._witness.epoch:
             self._history.violated("only a restore rewinds the log", f"{self.name} {self.stored}")
-        if self.stored is not None and self.stored.sequence > self._witness.restored_to:
-            self.stored = None
-            self._start = "earliest"
+        self.stored = None
+        self._start = "earliest"
+
+    def _is_stale(self, server: Server, cursor: str, sequence: int) -> bool:
+        """Whether a running server has not noticed a restore yet: it tells of what was lost."""
+        lost = self._witness.lost.get(sequence, ())
+        return any(server.stream.cursor_at(sequence, event_id) == cursor for event_id in lost)

@@ -50,8 +50,8 @@ class Pacing:
     tail: Pace
 
 
-BUSY = Pacing(8.0, 40.0, 100.0, Pace(busy_seconds=0.05, idle_seconds=4.0))
-CALM = Pacing(1800.0, 7200.0, 20_000.0, Pace(busy_seconds=1.0, idle_seconds=3600.0))
+BUSY = Pacing(12.0, 70.0, 100.0, Pace(busy_seconds=1.0, idle_seconds=20.0))
+CALM = Pacing(3600.0, 20_000.0, 50_000.0, Pace(busy_seconds=30.0, idle_seconds=9000.0))
 """When faults are over and hours pass."""
 
 
@@ -66,6 +66,8 @@ class Surroundings:
     windows: Windows
     pacing: Pacing
     history: History
+    epoch: int
+    """Of the database: a restore begins another."""
 
 
 @cache
@@ -94,6 +96,7 @@ class Replica:
     def __init__(self, process: Process, around: Surroundings) -> None:
         self.process = process
         self.around = around
+        self.epoch = around.epoch
         self.store: PaymentStore
         self._is_ready = False
         self.stopping = asyncio.Event()
@@ -132,7 +135,7 @@ class Replica:
                 self.around.database_url,
                 cipher=DataCipher(DATA_KEY),
                 now=self.around.now,
-                pool=PoolOptions(size=4),
+                pool=PoolOptions(size=3),
                 windows=self.around.windows,
                 private_data_window=timedelta(hours=2),
             )
@@ -151,9 +154,7 @@ class Server(Replica):
         around = self.around
         self.store = await self._store(parts)
         merchants = {
-            name: Merchant(
-                name, self._client(client_id), SessionPolicy(notify_url=NOTIFY_URL)
-            )
+            name: Merchant(name, self._client(client_id), SessionPolicy(notify_url=NOTIFY_URL))
             for name, client_id in MERCHANTS.items()
         }
         self.service = PaymentService(

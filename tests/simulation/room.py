@@ -111,6 +111,7 @@ class Room:
             windows=Windows(),
             pacing=self.pacing,
             history=self.history,
+            epoch=self.witness.epoch,
         )
         replica = (Server if name.startswith("server") else Sidecar)(process, around)
         self.slots[name] = replica

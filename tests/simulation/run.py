@@ -1,4 +1,4 @@
-"""One run: the seed's plan is carried out, everything is mended, a day passes, the books are closed."""
+"""One run: the seed's plan is carried out, all is mended, a day passes, the books are closed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import hashlib
 import logging
 import shutil
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from antom_payments.antom.signing import Signer
+from antom_payments.errors import StoreUnavailable
 from antom_payments.housekeeping import prune_once
 from antom_payments.store import Windows, migrate
 from antom_payments.store.retention import Retention
 from simulation import replicas
-from simulation.history import History, Violation
+from simulation.disk import Disk
+from simulation.history import Violation
 from simulation.loop import NothingLeft, SeededLoop
 from simulation.network import Cut, Refused, Weather, ask_application
 from simulation.plan import CHAOS_SECONDS, Plan, Step, plan_of
@@ -30,9 +33,9 @@ from simulation.randomness import seeded
 from simulation.replicas import MERCHANTS, NOTIFY_PATH
 from simulation.room import Room, rare_looks
 
-_MEND_SECONDS = 120.0
-_DAY_SECONDS = 31 * 3600.0
-"""Antom's last resend comes after 24 h 22 min, our last look at what was taken after 31 h."""
+_MEND_SECONDS = 60.0
+_DAY_SECONDS = 25.5 * 3600.0
+"""Antom's last resend comes after 24 h 22 min."""
 _LONGEST_TURNS = 2_000_000
 
 
@@ -76,9 +79,7 @@ def _run(seed: int, folder: Path, plan: Plan) -> Outcome:
             loop.let_go()
     _remove(file)
     told = room.history
-    return Outcome(
-        seed, plan, told.hash, tuple(told.violations), told.counts, tuple(told.lines)
-    )
+    return Outcome(seed, plan, told.hash, tuple(told.violations), told.counts, tuple(told.lines))
 
 
 def template(folder: Path) -> Path:
@@ -88,8 +89,6 @@ def template(folder: Path) -> Path:
         making = folder / "making.db"
         loop = SeededLoop(Random("template"))
         with seeded("template", loop.time):
-            from simulation.disk import Disk
-
             with Disk(loop, Random("template"), lambda: None).in_use():
                 loop.run_until_complete(migrate(f"sqlite:///{making}"))
             loop.let_go()
@@ -176,19 +175,16 @@ async def _weather(room: Room, way: str, seconds: float, **shares: float) -> Non
 
 async def _prune(room: Room, keep: float) -> None:
     """A server prunes, with a window of seconds in place of days."""
-    for server in room.servers()[:1]:
-        retention = Retention(
-            server.store._database,
-            Windows(events=timedelta(seconds=keep)),
-            now=server.around.now,
-            batch_rows=3,
-        )
-        try:
-            await room.network.call(
-                server.process, lambda: prune_once(retention, now=server.around.now)
-            )
-        except (Refused, Cut):
-            room.history.count("pruning was cut off")
+    servers = room.servers()
+    if not servers:
+        return
+    now = servers[0].around.now
+    windows = Windows(events=timedelta(seconds=keep))
+    retention = Retention(servers[0].store._database, windows, now=now, batch_rows=3)
+    try:
+        await room.network.call(servers[0].process, lambda: prune_once(retention, now=now))
+    except (Refused, Cut, StoreUnavailable):
+        room.history.count("pruning was cut off")
 
 
 async def _forge(room: Room, name: str) -> None:
@@ -208,18 +204,21 @@ async def _forge(room: Room, name: str) -> None:
         b"content-type": b"application/json",
     }
     room.audit.forged.add(hashlib.sha256(body).hexdigest())
-    for sidecar in room.sidecars()[:1]:
-        async def told() -> None:
-            answer = await ask_application(
-                sidecar.app, "POST", NOTIFY_PATH.encode(), list(headers.items()), body
-            )
-            room.audit.acknowledged(body, answer)
+    sidecars = room.sidecars()
+    if not sidecars:
+        return
+    app = sidecars[0].app
 
-        try:
-            await room.network.call(sidecar.process, told)
-        except (Refused, Cut):
-            return
-        room.history.count("forged notification")
+    async def told() -> None:
+        target = NOTIFY_PATH.encode()
+        answer = await ask_application(app, "POST", target, list(headers.items()), body)
+        room.audit.acknowledged(body, answer)
+
+    try:
+        await room.network.call(sidecars[0].process, told)
+    except (Refused, Cut):
+        return
+    room.history.count("forged notification")
 
 
 def _close(room: Room) -> None:
@@ -227,7 +226,9 @@ def _close(room: Room) -> None:
     history = room.history
     room.audit.close(room.callers.promises, room.readers)
     for context in room.loop.unhandled:
-        history.violated("no error goes unheard", f"{context.get('message')} {context.get('exception')!r}")
+        history.violated(
+            "no error goes unheard", f"{context.get('message')} {context.get('exception')!r}"
+        )
     for line in room.audit.log_lines:
         if any(name in line for name in _BUGS):
             history.violated("nothing unexpected is logged", line[:400])
@@ -238,7 +239,12 @@ def _close(room: Room) -> None:
     room.witness.close()
 
 
-_BUGS = ("'inquiry_failed'", "'reconcile_failed'", "'unexpected'", "streams end: the event log changed', 'error': 'StoreUnavailable'")
+_BUGS = (
+    "'inquiry_failed'",
+    "'reconcile_failed'",
+    "'unexpected'",
+    "streams end: the event log changed', 'error': 'StoreUnavailable'",
+)
 
 
 class _Heard(logging.Handler):
@@ -255,35 +261,47 @@ class _Heard(logging.Handler):
 
 @contextmanager
 def _logs_heard(lines: list[str]) -> Iterator[None]:
-    """Keep what the product logs, and print none of it."""
-    logger = logging.getLogger("antom_payments")
-    kept = (logger.level, logger.propagate)
+    """Keep what the product logs, and print none of it, nor what libraries say of kills."""
+    loggers = [logging.getLogger(name) for name in ("antom_payments", "sqlalchemy", "asyncio")]
+    kept = [(logger.level, logger.propagate) for logger in loggers]
     handler = _Heard(lines)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for logger in loggers:
+        logger.propagate = False
+    loggers[0].addHandler(handler)
+    loggers[0].setLevel(logging.INFO)
+    for logger in loggers[1:]:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = kept
-        logger.setLevel(kept[0])
+        loggers[0].removeHandler(handler)
+        for logger, (level, propagate) in zip(loggers, kept, strict=True):
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 @contextmanager
 def _without_garbage() -> Iterator[None]:
-    """Collect no garbage within the run: what is forgotten would run its `finally` blocks."""
-    was_enabled = gc.isenabled()
+    """Collect no garbage within the run: what is forgotten would run its `finally` blocks.
+
+    They run at the end, to no effect but complaints.
+    """
+    was_enabled, hook = gc.isenabled(), sys.unraisablehook
     gc.disable()
-    hook = sys.unraisablehook
+    # What was there before need not be looked through.
+    gc.freeze()
+    sys.unraisablehook = lambda _: None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                yield
+            finally:
+                logging.disable()
+                gc.collect()
+                logging.disable(logging.NOTSET)
     finally:
-        # Here they run at last, to no effect but complaints.
-        sys.unraisablehook = lambda _: None
-        logging.disable()
-        gc.collect()
-        logging.disable(logging.NOTSET)
+        gc.unfreeze()
         sys.unraisablehook = hook
         if was_enabled:
             gc.enable()

@@ -42,36 +42,34 @@ class Truth:
 
 
 def _is_true(row: Row, payment: Payment | None, refused: set[str]) -> bool:
+    """Whether the cause of an event is there; a payment may have been cancelled since."""
     status = payment.status if payment else None
-    match row.type:
-        case EventType.SESSION_REFUSED:
-            return row.payment_request_id in refused
-        case EventType.SDK_EVENT_REPORTED:
-            return True
-        case EventType.PAYMENT_EXPIRED:
-            return status in {None, PaymentStatus.FAIL}
+    if row.type in _WITHOUT_PAYMENT:
+        return {
+            EventType.SESSION_REFUSED: row.payment_request_id in refused,
+            EventType.PAYMENT_EXPIRED: status in {None, PaymentStatus.FAIL},
+        }.get(row.type, True)
     if payment is None:
         return False
-    match row.type:
-        case EventType.SESSION_CREATED | EventType.SESSION_RENEWED:
-            return bool(payment.sessions)
-        case EventType.PAYMENT_AUTHORIZED | EventType.PAYMENT_SUCCEEDED:
-            # Perhaps cancelled since.
-            return was_paid(payment)
-        case EventType.PAYMENT_FAILED:
-            return status is PaymentStatus.FAIL
-        case EventType.PAYMENT_CANCELLED:
-            return status is PaymentStatus.CANCELLED
-        case EventType.CAPTURE_SUCCEEDED | EventType.CAPTURE_FAILED:
-            letter = "S" if row.type is EventType.CAPTURE_SUCCEEDED else "F"
-            return any(
-                capture.capture_id == row.body["capture_id"]
-                and capture.result is not None
-                and capture.result.status == letter
-                for capture in payment.captures
-            )
-        case _:
-            return payment.submit_time is not None or status is not None
+    if row.type in _OF_CAPTURES:
+        ends = {(one.capture_id, one.result.status) for one in payment.captures if one.result}
+        return (row.body["capture_id"], _OF_CAPTURES[row.type]) in ends
+    return {
+        EventType.SESSION_CREATED: bool(payment.sessions),
+        EventType.SESSION_RENEWED: len(payment.sessions) > 1,
+        EventType.PAYMENT_AUTHORIZED: was_paid(payment),
+        EventType.PAYMENT_SUCCEEDED: was_paid(payment),
+        EventType.PAYMENT_FAILED: status is PaymentStatus.FAIL,
+        EventType.PAYMENT_CANCELLED: status is PaymentStatus.CANCELLED,
+    }.get(row.type, payment.submit_time is not None or status is not None)
+
+
+_WITHOUT_PAYMENT = {
+    EventType.SESSION_REFUSED,
+    EventType.PAYMENT_EXPIRED,
+    EventType.SDK_EVENT_REPORTED,
+}
+_OF_CAPTURES = {EventType.CAPTURE_SUCCEEDED: "S", EventType.CAPTURE_FAILED: "F"}
 
 
 def was_paid(payment: Payment) -> bool:

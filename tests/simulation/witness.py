@@ -71,7 +71,8 @@ class Witness:
         self.head = 0
         self.pruned_through = 0
         self.epoch = 0
-        self.restored_to = 0
+        self.lost: dict[int, set[str]] = {}
+        """What restores took away, by sequence."""
         self._payments: dict[tuple[str, str], Row] = {}
         self._ids: set[str] = set()
         self._connection: sqlite3.Connection | None = None
@@ -81,7 +82,9 @@ class Witness:
         query = f"SELECT {_COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence"
         for found in self.connection.execute(query, (self.head,)):
             *words, body = found
-            row = Row(*words[:5], EventType(words[5]), PaymentState(words[6]), words[7], json.loads(body))
+            row = Row(
+                *words[:5], EventType(words[5]), PaymentState(words[6]), words[7], json.loads(body)
+            )
             self._judge(row)
             self.rows[row.sequence] = row
             self.head = row.sequence
@@ -115,8 +118,10 @@ class Witness:
             "SELECT max(sequence), min(sequence) FROM events"
         ).fetchone()
         self.epoch += 1
-        self.restored_to = self.head = head or 0
+        self.head = head or 0
         self.pruned_through = (oldest or 1) - 1
+        for number in self.rows.keys() - range(self.head + 1):
+            self.lost.setdefault(number, set()).add(self.rows[number].event_id)
         self.rows = {n: row for n, row in self.rows.items() if n <= self.head}
         self._ids = {row.event_id for row in self.rows.values()}
         self._payments = {row.key: row for _, row in sorted(self.rows.items())}
@@ -171,6 +176,4 @@ class Witness:
             elif row.type in _PARTLY:
                 legal.add(state_before)
         if row.state not in legal:
-            self.history.violated(
-                "steps are legal", f"{row.told} from {state_before}"
-            )
+            self.history.violated("steps are legal", f"{row.told} from {state_before}")
