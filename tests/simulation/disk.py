@@ -124,7 +124,8 @@ class _Connection:
         await self._run(work)
 
     async def rollback(self) -> None:
-        await self._run(self.raw.rollback)
+        if self.raw.in_transaction:
+            await self._run(self.raw.rollback)
 
     async def close(self) -> None:
         self.stop()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-CHAOS_SECONDS = 150.0
+CHAOS_SECONDS = 120.0
 """How long things go wrong; then everything is mended, and a day passes."""
 SERVERS, SIDECARS = 2, 2
 _METHODS = ("automatic", "automatic", "manual", "wallet", "hosted", "default")
@@ -179,7 +179,7 @@ class _Draw:
     def restore(self) -> None:
         """The database is brought back to an older point, by docs/restore.md."""
         if self.chance(0.25):
-            taken = self.time(5, 100)
+            taken = self.time(5, 80)
             self.add(taken, "dump")
             self.add(self.time(taken + 1), "restore", running=self.chance(0.3))
 

@@ -58,10 +58,15 @@ class Reader:
         self.stored: Place | None = None
         self.received = bytearray()
         """Everything that it got."""
+        self.processed: set[str] = set()
+        """Events whose effect is there, by id."""
+        self.since: int | None = None
+        """From where on it must have processed everything."""
         self.is_calm = False
         self._start = words["start"]
         self._drops: float = words["drops"]
         self._naps: float = words["naps"]
+        self._unprocessed: list[str] = []
         self._random = random
         self._network = network
         self._witness = witness
@@ -86,7 +91,7 @@ class Reader:
                     self._history.violated("the log has no holes", f"{self.name}: {error!r}")
                 except PaymentsError as error:
                     self._history.violated("a reader is refused for a reason", f"{error!r}")
-            await asyncio.sleep(self._random.uniform(0.01, 3.0))
+            await asyncio.sleep(self._random.uniform(0.01, 12.0))
 
     async def _follow(self, server: Server) -> None:
         start, before = self._chosen(), self._witness.head
@@ -135,6 +140,8 @@ class Reader:
             low = before if isinstance(start, Latest) else 0
             if not low <= sequence <= self._witness.head:
                 self._history.violated("a start is where it says", f"{self.name} at #{sequence}")
+            # Without a cursor it begins anew, wherever it had been.
+            self.since = sequence
             return self._place(cursor, sequence)
         found = self._witness.event_id(self.stored.sequence)
         if self.stored.event_id and found and found != self.stored.event_id:
@@ -150,6 +157,7 @@ class Reader:
         self.received += batch.data
         position = here.sequence
         epoch = self._witness.epoch
+        self._unprocessed = []
         for event in StreamPaymentEventsResponse.FromString(batch.data).events:
             self._history.counts["events read"] += 1
             if here.epoch != epoch or event.event_id in self._witness.lost.get(position + 1, ()):
@@ -164,6 +172,7 @@ class Reader:
                 )
                 return here
             position = expected.sequence
+            self._unprocessed.append(expected.event_id)
         return Place(batch.cursor, position, self._witness.event_id(position), here.epoch)
 
     def _checkpoint(self, server: Server, subscription: Subscription, here: Place) -> Place:
@@ -191,6 +200,8 @@ class Reader:
         if not self.is_calm and self._random.random() < self._drops:
             self._history.count("reader drops what it got")
             return False
+        self.processed.update(self._unprocessed)
+        self._unprocessed = []
         if self._is_same_log(here):
             self.stored = here
         if not self.is_calm and self._random.random() < self._drops:
@@ -210,13 +221,14 @@ class Reader:
         if self.stored is not None and pruned < self.stored.sequence:
             self._history.violated("a cursor expires with its events", f"{self.name} {self.stored}")
         self.stored = self._place(error.metadata["oldest_cursor"], pruned)
+        self.since = max(self.since or 0, pruned)
 
     def _rewound(self, server: Server) -> None:
         self._history.count("reader's log was rewound")
         known = self.stored.epoch if self.stored else self._witness.epoch
         if min(known, server.epoch) == self._witness.epoch:
             self._history.violated("only a restore rewinds the log", f"{self.name} {self.stored}")
-        self.stored = None
+        self.stored = self.since = None
         self._start = "earliest"
 
     def _is_stale(self, server: Server, cursor: str, sequence: int) -> bool:

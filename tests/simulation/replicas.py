@@ -50,8 +50,8 @@ class Pacing:
     tail: Pace
 
 
-BUSY = Pacing(12.0, 70.0, 100.0, Pace(busy_seconds=1.0, idle_seconds=20.0))
-CALM = Pacing(3600.0, 20_000.0, 50_000.0, Pace(busy_seconds=30.0, idle_seconds=9000.0))
+BUSY = Pacing(15.0, 90.0, 120.0, Pace(busy_seconds=1.5, idle_seconds=40.0))
+CALM = Pacing(7000.0, 30_000.0, 90_000.0, Pace(busy_seconds=60.0, idle_seconds=20_000.0))
 """When faults are over and hours pass."""
 
 

@@ -33,7 +33,7 @@ from simulation.randomness import seeded
 from simulation.replicas import MERCHANTS, NOTIFY_PATH
 from simulation.room import Room, rare_looks
 
-_MEND_SECONDS = 60.0
+_MEND_SECONDS = 40.0
 _DAY_SECONDS = 25.5 * 3600.0
 """Antom's last resend comes after 24 h 22 min."""
 _LONGEST_TURNS = 2_000_000
@@ -101,7 +101,7 @@ async def _story(room: Room, plan: Plan) -> None:
     room.open()
     for step in plan:
         room.loop.call_at(step.at, _begin, room, step)
-    await asyncio.sleep(CHAOS_SECONDS + 20.0)
+    await asyncio.sleep(CHAOS_SECONDS)
     await _mended(room)
     await asyncio.sleep(_DAY_SECONDS)
 

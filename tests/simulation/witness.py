@@ -22,6 +22,12 @@ _COLUMNS = (
     " append_time, body"
 )
 _TOLD_ONLY = {EventType.CONTRADICTION, EventType.AMOUNT_MISMATCH}
+_TOLD_OFTEN = {
+    *_TOLD_ONLY,
+    EventType.PAYMENT_PENDING,
+    EventType.CAPTURE_PROCESSING,
+    EventType.PAYMENT_CORRECTED,
+}
 _PARTLY = {EventType.CAPTURE_SUCCEEDED, EventType.CAPTURE_FAILED, EventType.CAPTURE_PROCESSING}
 
 
@@ -45,12 +51,19 @@ class Row:
         return (self.merchant_account, self.payment_request_id)
 
     @property
-    def told_once(self) -> tuple[str, ...]:
-        """What no second event of a notification may tell again; empty when there is no such."""
-        doubtful = {EventType.PAYMENT_PENDING, *_TOLD_ONLY}
-        if self.body["source"] != "NOTIFICATION" or self.type in doubtful:
-            return ()
+    def tells(self) -> tuple[str, ...]:
+        """The news that it is."""
         return (*self.key, self.type, self.body["capture_id"])
+
+    @property
+    def is_repetition(self) -> bool:
+        """Whether it is wrong when the same news was told before.
+
+        Not what an inquiry tells again because it moves the payment, nor what is told of facts of
+        several outcomes.
+        """
+        is_moved = self.body["source"] == "INQUIRY" and self.body["state_before"] != self.state
+        return self.body["source"] != "API" and self.type not in _TOLD_OFTEN and not is_moved
 
     @property
     def told(self) -> str:
