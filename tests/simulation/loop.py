@@ -119,7 +119,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         for process in self.processes:
             self.kill(process)
             for task in process.tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined] # not in typeshed
+                task._log_destroy_pending = False
             process.tasks.clear()
         self._timers.clear()
         self._busy.clear()
@@ -163,7 +163,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         for _ in range(_AT_ONCE):
-            if self._stopping:  # type: ignore[attr-defined] # of BaseEventLoop, not in typeshed
+            if self._stopping:
                 return
             while not self._busy:
                 self._move_on()

@@ -198,7 +198,7 @@ class WayToAntom(httpx.AsyncBaseTransport):
         if fate:
             network.history.count(f"{operation} {fate}")
         if fate == "refused":
-            raise aiohttp.ClientConnectorError(_KEY, OSError("refused"))  # type: ignore[arg-type] # shaped like one
+            raise aiohttp.ClientConnectorError(_KEY, OSError("refused"))
         if fate == "lost":
             await asyncio.sleep(_NEVER_SECONDS)
         if fate == "slow":

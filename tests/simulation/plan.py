@@ -166,10 +166,12 @@ class _Draw:
         names = [f"server-{n}" for n in range(SERVERS)] + [f"sidecar-{n}" for n in range(SIDECARS)]
         for _ in range(random.choice((0, 1, 2, 3, 5))):
             # Most things happen when payments do: a kill soon after one of their steps.
-            at = max(0.0, random.choice(self.steps).at) if self.chance(0.7) else self.time()
+            at = random.choice(self.steps).at if self.chance(0.7) else self.time()
             turns = int(random.expovariate(1 / 60))
             away = random.choice((0.5, 5.0, 40.0))
-            self.add(at, "kill", who=random.choice(names), turns=turns, away=away)
+            self.add(
+                min(at, CHAOS_SECONDS - 1), "kill", who=random.choice(names), turns=turns, away=away
+            )
         if self.chance(0.3):
             self.add(self.time(), "restart", who=random.choice(names))
         if self.chance(0.3):

@@ -160,7 +160,7 @@ class Reader:
         self._unprocessed = []
         for event in StreamPaymentEventsResponse.FromString(batch.data).events:
             self._history.counts["events read"] += 1
-            if here.epoch != epoch or event.event_id in self._witness.lost.get(position + 1, ()):
+            if here.epoch != epoch or self._witness.has_lost(event.event_id):
                 # What was restored beneath a running server is noticed at its next look.
                 return Place(batch.cursor, position, "", _STALE)
             expected = next(self._witness.after(position, self.event_filter), None)

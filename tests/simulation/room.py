@@ -222,7 +222,7 @@ class Room:
                 with contextlib.suppress(Exception):
                     await self.network.call(
                         server.process,
-                        lambda office=office: office.schedule_inquiries(  # type: ignore[misc] # a default binds it
+                        lambda office=office: office.schedule_inquiries(
                             EPOCH - timedelta(hours=1),
                             merchant_account="",
                             after=None,

@@ -143,6 +143,10 @@ class Witness:
         """Whether an event was ever in this log."""
         return event_id in self._ids
 
+    def has_lost(self, event_id: str) -> bool:
+        """Whether a restore took an event away."""
+        return any(event_id in ids for ids in self.lost.values())
+
     def newest(self, merchant_account: str, payment_request_id: str) -> Row | None:
         """A payment's newest event."""
         return self._payments.get((merchant_account, payment_request_id))
