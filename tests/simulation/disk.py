@@ -77,7 +77,10 @@ class Disk:
         """Let the product's engines use this disk while the block runs."""
         InlineDialect.disk = self
         with mock.patch.object(engines, "create_async_engine", _create_inline):
-            yield
+            try:
+                yield
+            finally:
+                del InlineDialect.disk
 
 
 class _Connection:

@@ -20,6 +20,8 @@ from contextvars import Context
 from random import Random
 from typing import Any
 
+_MOST_TURNS = 200_000
+"""Twenty times what a run takes."""
 _AT_ONCE = 64
 """Callbacks between two looks at whether to stop."""
 
@@ -57,8 +59,8 @@ class OwnedTask(asyncio.Task[Any]):
         return self is other
 
 
-class NothingLeft(Exception):
-    """Somebody waits, and nothing will ever happen."""
+class Stuck(Exception):
+    """Nothing will ever happen, or far too much does."""
 
 
 class SeededLoop(asyncio.BaseEventLoop):
@@ -114,7 +116,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         process.at_death.clear()
 
     def let_go(self) -> None:
-        """Forget everything that was under way: no effect of anything counts from here on."""
+        """Forget everything that was under way, and close: nothing has an effect from here on."""
         self._is_over = True
         for process in self.processes:
             self.kill(process)
@@ -123,6 +125,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             process.tasks.clear()
         self._timers.clear()
         self._busy.clear()
+        self.close()
 
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -168,6 +171,8 @@ class SeededLoop(asyncio.BaseEventLoop):
             while not self._busy:
                 self._move_on()
             self._run_one()
+        if self.turns > _MOST_TURNS:
+            raise Stuck
 
     def _run_one(self) -> None:
         busy = self._busy
@@ -194,7 +199,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         while timers and (timers[0][2]._cancelled or not timers[0][3].is_alive):
             heapq.heappop(timers)
         if not timers:
-            raise NothingLeft
+            raise Stuck
         self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= self._now:
             _, _, timer, process = heapq.heappop(timers)
