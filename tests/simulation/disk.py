@@ -47,10 +47,6 @@ class Disk:
         """For whom no statement works."""
         self.statements = self.busy = self.errors = 0
 
-    def hold(self, raw: sqlite3.Connection, process: Process) -> None:
-        """Close ``raw`` when its process dies: what it had begun is rolled back."""
-        process.at_death.append(raw.close)
-
     async def run(self, work: Callable[[], T], process: Process, patience: float) -> T:
         """Do ``work``, wait while the file is locked, and let the answer take its time."""
         self.statements += 1
@@ -99,8 +95,8 @@ class _Connection:
         return self._connect().__await__()
 
     async def _connect(self) -> _Connection:
+        self._process.at_death.append(self._drop)
         raw = await self._run(lambda: sqlite3.connect(self._file, **self._words))
-        self._disk.hold(raw, self._process)
         self._connection = raw
         return self
 
@@ -135,10 +131,18 @@ class _Connection:
         await asyncio.sleep(0)
 
     def stop(self) -> None:
+        with contextlib.suppress(ValueError):
+            self._process.at_death.remove(self._drop)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the file, of what was begun first.
+
+        A connection with statements that were not read to their end would live on, and its lock.
+        """
         raw, self._connection = self._connection, None
         if raw is not None:
-            with contextlib.suppress(ValueError):
-                self._process.at_death.remove(raw.close)
+            raw.rollback()
             raw.close()
 
     async def _run(self, work: Callable[[], T]) -> T:
