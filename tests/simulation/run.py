@@ -259,23 +259,19 @@ class _Heard(logging.Handler):
 
 @contextmanager
 def _logs_heard(lines: list[str]) -> Iterator[None]:
-    """Keep what the product logs, and print none of it, nor what libraries say of kills."""
-    loggers = [logging.getLogger(name) for name in ("antom_payments", "sqlalchemy", "asyncio")]
-    kept = [(logger.level, logger.propagate) for logger in loggers]
+    """Keep what the product logs, and print none of it."""
+    logger = logging.getLogger("antom_payments")
+    kept = (logger.level, logger.propagate)
     handler = _Heard(lines)
-    for logger in loggers:
-        logger.propagate = False
-    loggers[0].addHandler(handler)
-    loggers[0].setLevel(logging.INFO)
-    for logger in loggers[1:]:
-        logger.setLevel(logging.CRITICAL + 1)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     try:
         yield
     finally:
-        loggers[0].removeHandler(handler)
-        for logger, (level, propagate) in zip(loggers, kept, strict=True):
-            logger.setLevel(level)
-            logger.propagate = propagate
+        logger.removeHandler(handler)
+        logger.setLevel(kept[0])
+        logger.propagate = kept[1]
 
 
 @contextmanager
@@ -285,6 +281,10 @@ def _without_garbage() -> Iterator[None]:
     They run at the end, to no effect but complaints.
     """
     was_enabled, hook = gc.isenabled(), sys.unraisablehook
+    loggers = [logging.getLogger(name) for name in ("sqlalchemy", "opentelemetry", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     gc.disable()
     # What was there before need not be looked through.
     gc.freeze()
@@ -295,11 +295,11 @@ def _without_garbage() -> Iterator[None]:
             try:
                 yield
             finally:
-                logging.disable()
                 gc.collect()
-                logging.disable(logging.NOTSET)
     finally:
         gc.unfreeze()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         sys.unraisablehook = hook
         if was_enabled:
             gc.enable()
