@@ -95,9 +95,11 @@ class _Connection:
         return self._connect().__await__()
 
     async def _connect(self) -> _Connection:
+        def work() -> None:
+            self._connection = sqlite3.connect(self._file, **self._words)
+
         self._process.at_death.append(self._drop)
-        raw = await self._run(lambda: sqlite3.connect(self._file, **self._words))
-        self._connection = raw
+        await self._run(work)
         return self
 
     @property

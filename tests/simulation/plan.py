@@ -82,9 +82,9 @@ class _Draw:
         method = random.choice(_METHODS)
         begin = self.time(2, 70)
         about: dict[str, Any] = {"id": name, "merchant": merchant, "method": method}
-        about["life"] = random.choice((0, 0, 300, 900))
+        about["life"] = random.choice((0, 0, 30, 300, 900))
         for call in range(random.choice((1, 1, 2, 3))):
-            late = random.choice((0.0, 0.0, 0.02, 1.0, 30.0)) if call else 0.0
+            late = random.choice((0.0, 0.0, 0.02, 1.0, 40.0)) if call else 0.0
             patience = random.choice((20.0, 20.0, 20.0, 1.0, 0.02))
             other = bool(call) and self.chance(0.1)
             self.add(begin + late, "create", **about, patience=patience, other_amount=other)

@@ -64,6 +64,9 @@ class Room:
         self.slots: dict[str, Replica] = {}
         self.readers: list[Reader] = []
         self.dump: tuple[Path, float] | None = None
+        self.operator = asyncio.Lock()
+        """Whoever stops and starts everything: one at a time."""
+        self.is_calm = False
         self.is_closed = False
         """Whether processes that end stay so: their operator is at work."""
         self.callers = Callers(
@@ -153,7 +156,11 @@ class Room:
     async def stop(self, name: str) -> bool:
         """Stop a process in its own way; whether it did."""
         replica = self.slots[name]
+        if not replica.process.is_alive:
+            self.history.count("process was dead")
+            return self.slots[name] is replica
         replica.stopping.set()
+        replica.process.at_death.append(replica.has_stopped.set)
         try:
             async with asyncio.timeout(60.0):
                 await replica.has_stopped.wait()
@@ -186,9 +193,11 @@ class Room:
 
     async def restore(self, *, running: bool) -> None:
         """Bring the database back to the dump, and do as docs/restore.md says."""
-        if self.dump is None or self.is_closed:
-            return
-        copy, dump_time = self.dump
+        async with self.operator:
+            if self.dump is not None and not self.is_calm:
+                await self._restore(*self.dump, running=running)
+
+    async def _restore(self, copy: Path, dump_time: float, *, running: bool) -> None:
         if not running:
             self.is_closed = True
             await self.stop_all()

@@ -110,16 +110,17 @@ async def _mended(room: Room) -> None:
     room.mend()
     room.history.note("all is mended")
     await asyncio.sleep(_MEND_SECONDS)
-    room.is_closed = True
-    room.mend()
-    await room.stop_all()
-    room.pacing = replicas.CALM
-    room.is_closed = False
-    for reader in room.readers:
-        reader.is_calm = True
-    room.slots = {name: room.slots[name] for name in ("server-0", "sidecar-0")}
-    for name in room.slots:
-        room.start(name)
+    async with room.operator:
+        room.is_calm = room.is_closed = True
+        room.mend()
+        await room.stop_all()
+        room.pacing = replicas.CALM
+        room.is_closed = False
+        for reader in room.readers:
+            reader.is_calm = True
+        room.slots = {name: room.slots[name] for name in ("server-0", "sidecar-0")}
+        for name in room.slots:
+            room.start(name)
 
 
 def _begin(room: Room, step: Step) -> None:
