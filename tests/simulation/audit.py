@@ -107,16 +107,22 @@ class Audit:
         """Each payment stands as it stands at Antom, and as its newest event says."""
         query = (
             "SELECT merchant_account, payment_request_id, state, version, captured_minor_units,"
-            " inquiry_wanted, last_sequence FROM payments ORDER BY payment_request_id"
+            " inquiry_wanted, last_sequence, minor_units FROM payments ORDER BY payment_request_id"
         )
         for row in self._witness.connection.execute(query):
-            merchant, name, text, version, captured, wanted, sequence = row
+            merchant, name, text, version, captured, wanted, sequence, amount = row
             state = PaymentState(text)
             payment = self._truth.payment(name)
             self._history.note(f"ends {name} {state} {captured}")
             self._history.counts[f"ends {state}"] += 1
             expected = states_of(payment)
-            if state not in expected:
+            if payment and self._witness.epoch and int(payment.amount.value) != amount:
+                # A restore forgot the payment, and its id was taken for another amount since.
+                self._history.counts["ends with another amount than Antom's"] += 1
+                if state in {PaymentState.AUTHORIZED, PaymentState.SUCCEEDED}:
+                    self._history.violated("amounts are compared", f"{merchant} {name} {state}")
+                wanted = False
+            elif state not in expected:
                 at_antom = payment.status if payment else "not known"
                 wanted_states = sorted(expected)
                 told = f"{merchant} {name} is {state}, Antom: {at_antom}, hence {wanted_states}"
