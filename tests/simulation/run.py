@@ -296,7 +296,9 @@ def _without_garbage() -> Iterator[None]:
             try:
                 yield
             finally:
-                gc.collect()
+                # Some wait once more in a `finally` block, and are forgotten anew.
+                while gc.collect():
+                    continue
     finally:
         gc.unfreeze()
         for logger, level in zip(loggers, levels, strict=True):
