@@ -77,6 +77,12 @@ RATE ?= 15
 chaos: $(READY) ## Attack real processes with 300 faults under load, and lose nothing
 	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --per-second $(RATE) --json $(VENV)/chaos.json --logs $(VENV)/chaos-logs --only '$(ONLY)' $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs docs/chaos.md)
 
+SEEDS ?= 2000
+FIRST ?= 0
+.PHONY: simulate
+simulate: $(READY) ## Run SEEDS simulations from FIRST on, and tell each violation's story
+	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds=$(SEEDS) --first=$(FIRST) --workers=$(WORKERS)
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -1,0 +1,97 @@
+"""The product broken on purpose, one promise at a time: the simulation must notice each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from antom_payments.antom.signing import Verifier
+from antom_payments.event_stream import entry
+from antom_payments.reconcile import Reconciler
+from antom_payments.service import PaymentService
+from antom_payments.store import Applied, AppliedOutcome, batch
+from simulation.readers import Place, Reader
+
+_apply = PaymentService.apply_notification
+_keeps = Reader._keeps
+
+
+async def _acknowledged_before_the_commit(self: PaymentService, *words: Any) -> Applied:
+    self._start(_late(_apply(self, *words)))
+    return Applied(AppliedOutcome.DUPLICATE)
+
+
+async def _late(work: Any) -> None:
+    await asyncio.sleep(0.5)
+    await work
+
+
+def _stored_before_processed(self: Reader, here: Place) -> bool:
+    if self._is_same_log(here):
+        self.stored = here
+    return _keeps(self, here)
+
+
+async def _never_due(_reconciler: Reconciler) -> list[Any]:
+    return []
+
+
+def _anybodys(_verifier: Verifier, **_words: Any) -> str:
+    return "no key at all"
+
+
+def _all_alike(_event_id: str) -> bytes:
+    return bytes(8)
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """What stands in place of what, which rule it breaks, and the steps that bring it to light."""
+
+    place: object
+    attribute: str
+    instead: object
+    rule: str
+    needs: frozenset[str] = frozenset({"buyer"})
+
+
+BREAKAGES: Mapping[str, Breakage] = {
+    "a notification is acknowledged before it is stored": Breakage(
+        *(PaymentService, "apply_notification", _acknowledged_before_the_commit),
+        "what was acknowledged is stored",
+    ),
+    "a subscriber stores its cursor before it processes": Breakage(
+        *(Reader, "_keeps", _stored_before_processed),
+        "readers get everything",
+    ),
+    "nobody asks Antom": Breakage(
+        *(Reconciler, "_begin_due", _never_due),
+        "all ends as it stands at Antom",
+    ),
+    "an inquiry tells everything anew": Breakage(
+        *(batch, "_settles", lambda *_: True),
+        "a fact makes one event",
+    ),
+    "signatures are not looked at": Breakage(
+        *(Verifier, "verify", _anybodys),
+        "what is forged is refused",
+        frozenset({"forged"}),
+    ),
+    "a restore is not noticed": Breakage(
+        *(entry, "fingerprint_of", _all_alike),
+        "readers get everything",
+        frozenset({"restore"}),
+    ),
+}
+
+
+@contextmanager
+def broken(name: str) -> Iterator[str]:
+    """Break the product while the block runs; the rule that this violates."""
+    breakage = BREAKAGES[name]
+    with mock.patch.object(breakage.place, breakage.attribute, breakage.instead):
+        yield breakage.rule

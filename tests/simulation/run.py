@@ -1,0 +1,314 @@
+"""One run: the seed's plan is carried out, all is mended, a day passes, the books are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import logging
+import shutil
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from antom_payments.antom.signing import Signer
+from antom_payments.errors import StoreUnavailable
+from antom_payments.housekeeping import prune_once
+from antom_payments.store import Windows, migrate
+from antom_payments.store.retention import Retention
+from simulation import replicas
+from simulation.disk import Disk
+from simulation.history import Violation
+from simulation.loop import SeededLoop, Stuck
+from simulation.network import Cut, Refused, Weather, ask_application
+from simulation.plan import CHAOS_SECONDS, Plan, Step, plan_of
+from simulation.randomness import seeded
+from simulation.replicas import MERCHANTS, NOTIFY_PATH
+from simulation.room import Room, rare_looks
+
+_MEND_SECONDS = 40.0
+_DAY_SECONDS = 25.5 * 3600.0
+"""Antom's last resend comes after 24 h 22 min."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    seed: int
+    plan: Plan
+    hash: str
+    violations: tuple[Violation, ...]
+    counts: Counter[str]
+    lines: tuple[str, ...]
+
+    @property
+    def invariants(self) -> set[str]:
+        """The rules that were broken."""
+        return {violation.invariant for violation in self.violations}
+
+
+def run(seed: int, folder: Path, plan: Plan | None = None) -> Outcome:
+    """Carry out ``plan``, the seed's own unless another is given, on a database in ``folder``."""
+    chosen = plan_of(seed) if plan is None else plan
+    with _without_garbage():
+        return _run(seed, folder, chosen)
+
+
+def _run(seed: int, folder: Path, plan: Plan) -> Outcome:
+    file = folder / "simulated.db"
+    _remove(file)
+    shutil.copyfile(template(folder), file)
+    loop = SeededLoop(Random(f"loop {seed}"))
+    with seeded(str(seed), loop.time), rare_looks():
+        room = Room(seed, loop, file)
+        with room.disk.in_use(), _logs_heard(room.audit.log_lines):
+            try:
+                loop.run_until_complete(loop.spawn(room.outer, _story(room, plan)))
+            except Stuck:
+                room.history.violated("a run comes to its end", "it does not")
+            _close(room)
+            loop.let_go()
+    _remove(file)
+    told = room.history
+    return Outcome(seed, plan, told.hash, tuple(told.violations), told.counts, tuple(told.lines))
+
+
+def template(folder: Path) -> Path:
+    """A migrated database, made once in ``folder``, the same in every folder."""
+    file = folder / "template.db"
+    if not file.exists():
+        making = folder / "making.db"
+        loop = SeededLoop(Random("template"))
+        with seeded("template", loop.time):
+            with Disk(loop, Random("template"), lambda: None).in_use():
+                loop.run_until_complete(migrate(f"sqlite:///{making}"))
+            loop.let_go()
+        making.rename(file)
+    return file
+
+
+async def _story(room: Room, plan: Plan) -> None:
+    """Chaos, then calm."""
+    room.open()
+    for step in plan:
+        room.loop.call_at(step.at, _begin, room, step)
+    await asyncio.sleep(CHAOS_SECONDS)
+    await _mended(room)
+    await asyncio.sleep(_DAY_SECONDS)
+
+
+async def _mended(room: Room) -> None:
+    """Everything works again; our processes start anew, and look rarely: a day is long."""
+    room.mend()
+    room.history.note("all is mended")
+    await asyncio.sleep(_MEND_SECONDS)
+    async with room.operator:
+        room.is_calm = room.is_closed = True
+        room.mend()
+        await room.stop_all()
+        room.pacing = replicas.CALM
+        room.is_closed = False
+        for reader in room.readers:
+            reader.is_calm = True
+        room.slots = {name: room.slots[name] for name in ("server-0", "sidecar-0")}
+        for name in room.slots:
+            room.start(name)
+
+
+def _begin(room: Room, step: Step) -> None:
+    room.loop.spawn(room.outer, _done(room, step))
+
+
+async def _done(room: Room, step: Step) -> None:
+    """Carry out one step."""
+    words = dict(step.words)
+    callers = room.callers
+    by_kind: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "create": callers.create,
+        "read": callers.read,
+        "sdk event": callers.report,
+        "buyer": callers.buyer,
+        "capture": callers.capture,
+        "cancel": callers.cancel,
+        "foreign": callers.foreign,
+        "weather": lambda words: _weather(room, **words),
+        "kill": lambda words: room.kill(words["who"], words["turns"], words["away"]),
+        "restart": lambda words: room.restart(words["who"]),
+        "database away": lambda words: room.lose_database(words["who"], words["seconds"]),
+        "restore": lambda words: room.restore(running=words["running"]),
+        "reader": lambda words: room.reader(words).run(),
+        "prune": lambda words: _prune(room, words["keep"]),
+        "forged": lambda words: _forge(room, words["id"]),
+    }
+    at_once: dict[str, Callable[[dict[str, Any]], None]] = {
+        "answer fault": room.spoil_answers,
+        "notification fault": room.spoil_notifications,
+        "dump": lambda _: room.take_dump(),
+    }
+    if step.kind in at_once:
+        at_once[step.kind](words)
+    else:
+        await by_kind[step.kind](words)
+
+
+async def _weather(room: Room, way: str, seconds: float, **shares: float) -> None:
+    """Bad weather for a while."""
+    total = sum(shares.values())
+    scale = min(1.0, 0.8 / total) if total else 1.0
+    weather = Weather(**{kind: share * scale for kind, share in shares.items()})
+    name = f"to_{way}"
+    setattr(room.network, name, weather)
+    room.history.count(f"bad weather on the way to {way}")
+    await asyncio.sleep(seconds)
+    if getattr(room.network, name) is weather:
+        setattr(room.network, name, Weather())
+
+
+async def _prune(room: Room, keep: float) -> None:
+    """A server prunes, with a window of seconds in place of days."""
+    servers = room.servers()
+    if not servers:
+        return
+    now = servers[0].around.now
+    windows = Windows(events=timedelta(seconds=keep))
+    retention = Retention(servers[0].store._database, windows, now=now, batch_rows=3)
+    try:
+        await room.network.call(servers[0].process, lambda: prune_once(retention, now=now))
+    except (Refused, Cut, StoreUnavailable):
+        room.history.count("pruning was cut off")
+
+
+async def _forge(room: Room, name: str) -> None:
+    """Somebody tells a sidecar that a payment was paid, signed with a key of his own."""
+    body = (
+        f'{{"notifyType":"PAYMENT_RESULT","result":{{"resultCode":"SUCCESS","resultStatus":"S",'
+        f'"resultMessage":"success."}},"paymentRequestId":"{name}","paymentId":"20260302forged",'
+        f'"paymentAmount":{{"currency":"SGD","value":"4200"}}}}'
+    ).encode()
+    time = room.now().isoformat()
+    client_id = MERCHANTS["shop-a"]
+    signer = Signer(replicas.merchant_key(), client_id)
+    headers = {
+        b"client-id": client_id.encode(),
+        b"request-time": time.encode(),
+        b"signature": signer.signature_header("POST", NOTIFY_PATH, time, body).encode(),
+        b"content-type": b"application/json",
+    }
+    room.audit.forged.add(hashlib.sha256(body).hexdigest())
+    sidecars = room.sidecars()
+    if not sidecars:
+        return
+    app = sidecars[0].app
+
+    async def told() -> None:
+        target = NOTIFY_PATH.encode()
+        answer = await ask_application(app, "POST", target, list(headers.items()), body)
+        room.audit.acknowledged(body, answer)
+
+    try:
+        await room.network.call(sidecars[0].process, told)
+    except (Refused, Cut):
+        return
+    room.history.count("forged notification")
+
+
+def _close(room: Room) -> None:
+    """The end of the run."""
+    history = room.history
+    room.audit.close(room.callers.promises, room.readers)
+    for context in room.loop.unhandled:
+        history.violated(
+            "no error goes unheard", f"{context.get('message')} {context.get('exception')!r}"
+        )
+    for line in room.audit.log_lines:
+        if any(name in line for name in _BUGS):
+            history.violated("nothing unexpected is logged", line[:400])
+    history.counts["statements"] += room.disk.statements
+    history.counts["waits for a lock"] += room.disk.busy
+    history.counts["turns"] += room.loop.turns
+    history.note(f"{room.loop.turns} turns, {room.disk.statements} statements")
+    room.witness.close()
+
+
+_BUGS = (
+    "'inquiry_failed'",
+    "'reconcile_failed'",
+    "'unexpected'",
+    "streams end: the event log changed', 'error': 'StoreUnavailable'",
+)
+
+
+class _Heard(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.INFO)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = record.msg
+        if isinstance(told, dict):
+            told = {name: value for name, value in told.items() if name != "_record"}
+        self._lines.append(f"{record.levelname} {told}")
+
+
+@contextmanager
+def _logs_heard(lines: list[str]) -> Iterator[None]:
+    """Keep what the product logs, and print none of it."""
+    logger = logging.getLogger("antom_payments")
+    kept = (logger.level, logger.propagate)
+    handler = _Heard(lines)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(kept[0])
+        logger.propagate = kept[1]
+
+
+@contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Collect no garbage within the run: what is forgotten would run its `finally` blocks.
+
+    They run at the end, to no effect but complaints.
+    """
+    was_enabled, hook = gc.isenabled(), sys.unraisablehook
+    loggers = [logging.getLogger(name) for name in ("sqlalchemy", "opentelemetry", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    gc.disable()
+    # What was there before need not be looked through.
+    gc.freeze()
+    sys.unraisablehook = lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                yield
+            finally:
+                # Some wait once more in a `finally` block, and are forgotten anew.
+                while gc.collect():
+                    continue
+    finally:
+        gc.unfreeze()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        sys.unraisablehook = hook
+        if was_enabled:
+            gc.enable()
+
+
+def _remove(file: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{file}{suffix}").unlink(missing_ok=True)
+    file.with_suffix(".dump").unlink(missing_ok=True)

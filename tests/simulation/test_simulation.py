@@ -1,0 +1,124 @@
+"""Seeds repeat exactly, break no rule, and do what they are there for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from simulation.breakages import BREAKAGES, broken
+from simulation.plan import Plan, plan_of
+from simulation.run import Outcome, run
+from simulation.story import keep, kept, shortened
+from simulation.workers import outcomes
+
+SEEDS = 200
+MET = (
+    *("kill of a server", "kill of a sidecar", "process stopped", "database away"),
+    *("dump", "restore", "restore beneath running processes", "reinquire", "pruned"),
+    *("waits for a lock", "forged notification", "foreign payment", "sdk event reported"),
+    *(f"createPaymentSession {fate}" for fate in ("refused", "lost", "answer_lost", "twice")),
+    *(f"inquiryPayment {fate}" for fate in ("refused", "lost", "answer_lost", "twice", "slow")),
+    *(f"notification {fate}" for fate in ("refused", "lost", "answer_lost", "twice", "slow")),
+    *("create OutcomeUnknown", "create TimeoutError", "create Cut", "create Refused"),
+    *("create SessionInFlight", "create with another amount refused", "create AntomUntrusted"),
+    *("fresh read", "read", "orphan ADOPTED", "orphan FOREIGN"),
+    *("reader drops", "reader drops what it got", "reader resumes", "reader Cut"),
+    *("reader's cursor expired", "reader's log was rewound", "checkpoints"),
+    *("source API", "source INQUIRY", "source NOTIFICATION"),
+    *(f"ends {state}" for state in ("SUCCEEDED", "AUTHORIZED", "FAILED", "CANCELLED", "EXPIRED")),
+    *(f"event PAYMENT_{end}" for end in ("AUTHORIZED", "SUCCEEDED", "FAILED", "CANCELLED")),
+    *("event SESSION_RENEWED", "event CAPTURE_SUCCEEDED", "event CAPTURE_FAILED"),
+)
+"""What must have happened: a simulation in which nothing goes wrong shows nothing."""
+REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def told(outcome: Outcome) -> str:
+    return "\n".join([f"seed {outcome.seed}", *map(str, outcome.violations), *outcome.lines[-40:]])
+
+
+@pytest.mark.timeout(900)
+def test_two_hundred_seeds_break_no_rule_and_meet_everything(folder: Path) -> None:
+    counts: Counter[str] = Counter()
+    for seen in outcomes(range(SEEDS), 2, folder):
+        assert seen.story is None, f"\n{seen.story}"
+        counts += seen.counts
+    assert not [kind for kind in MET if not counts[kind]]
+
+
+@pytest.mark.parametrize("file", REGRESSIONS, ids=lambda file: file.stem)
+def test_what_once_went_wrong_does_not_again(file: Path, folder: Path) -> None:
+    seed, plan, _reason = kept(file)
+    outcome = run(seed, folder, plan)
+    assert not outcome.violations, told(outcome)
+
+
+def test_a_seed_repeats_exactly_within_a_process(folder: Path) -> None:
+    first, second = run(7, folder), run(7, folder)
+    assert first.lines == second.lines
+    assert run(8, folder).hash != first.hash
+
+
+def test_a_seed_repeats_exactly_in_another_process(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from simulation.run import run;"
+        "print([run(seed, Path(sys.argv[1])).hash for seed in (11, 12, 13)])"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    hashes = []
+    for name in ("one", "two"):
+        own = folder / name
+        own.mkdir()
+        ran = subprocess.run(
+            [sys.executable, "-c", code, str(own)],
+            env=environ,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        hashes.append(ran.stdout)
+    assert hashes[0] == hashes[1]
+    assert hashes[0].count(",") == 2
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_what_is_broken_on_purpose_is_noticed(name: str, folder: Path) -> None:
+    needed = BREAKAGES[name].needs
+    seeds = [seed for seed in range(400) if needed <= {step.kind for step in plan_of(seed)}]
+    with broken(name) as rule:
+        met = [run(seed, folder).invariants for seed in seeds[:1]]
+        for seed in seeds[1:12]:
+            if rule in met[-1]:
+                break
+            met.append(run(seed, folder).invariants)
+    assert rule in met[-1]
+
+
+def test_a_story_has_the_steps_that_matter_and_is_kept(folder: Path) -> None:
+    seed = next(seed for seed in range(400) if "forged" in {s.kind for s in plan_of(seed)})
+    with broken("signatures are not looked at"):
+        story = shortened(run(seed, folder), folder, seconds=60)
+        file = keep(story, "somebody believed it", folder)
+        again = run(*_arguments(file, folder))
+    assert "forged" in {step.kind for step in story.shortest.plan}
+    assert len(story.shortest.plan) < len(story.first.plan)
+    assert "what is forged is refused" in str(story)
+    assert (again.hash, again.violations) == (story.shortest.hash, story.shortest.violations)
+    assert not run(*_arguments(file, folder)).violations
+
+
+def _arguments(file: Path, folder: Path) -> tuple[int, Path, Plan]:
+    seed, plan, reason = kept(file)
+    assert reason == "somebody believed it"
+    return seed, folder, plan
