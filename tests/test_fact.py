@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from antom_payments.fact import Fact, FactKind, Outcome, contradicted, decide
+from antom_payments.decision import contradicted, decide
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import (
     Capture,

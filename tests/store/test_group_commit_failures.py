@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from antom_payments.decision import decide
 from antom_payments.errors import StoreOverloaded, StoreUnavailable, Undecipherable
-from antom_payments.fact import Fact, decide
+from antom_payments.fact import Fact
 from antom_payments.payment import Decision, Payment
 from antom_payments.store import (
     AppliedOutcome,
