@@ -59,6 +59,10 @@ soak: $(READY) ## Append 100,000 events from 16 writers that are killed, and los
 drain: $(READY) ## Restart replicas under 200 streams and steady calls, and print the cost
 	@$(BIN)/python -m pytest tests/drain -s -p no:logging --timeout=3600 --restarts=12
 
+.PHONY: mutants
+mutants: $(READY) ## Break the core on purpose, and see each breakage caught by its test
+	@cd tests && ../$(BIN)/python -m mutants --workers=$(WORKERS) $(MUTANTS_ARGS)
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -190,7 +190,8 @@ def test_no_other_module_than_expiry_makes_a_fact_of_that_outcome() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.keyword) and node.arg == "outcome" and _is_expired(node.value)
     }
-    # `fact`, `decision` and the store's `batch` compare with it; the store reads it back from its own rows.
+    # `fact`, `decision` and the store's `batch` compare with it; the store reads it back from its
+    # own rows.
     users = {
         path.name
         for path in package.rglob("*.py")
