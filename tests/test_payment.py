@@ -168,6 +168,7 @@ def test_a_confirmed_session_waits_for_the_buyer() -> None:
     assert decision.payment.state is PaymentState.AWAITING_BUYER
     assert decision.state_before is PaymentState.CREATING
     assert decision.is_conclusive
+    assert decision.reported_amount is None
     assert decision.payment == a_payment(
         PaymentState.AWAITING_BUYER, version=1, update_time=NOW, payment_session_expiry_time=LATER
     )
