@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 
 import pytest
@@ -163,14 +164,18 @@ def test_what_was_taken_is_what_successful_captures_took() -> None:
 
 
 def test_a_confirmed_session_waits_for_the_buyer() -> None:
-    decision = with_session(a_payment(PaymentState.CREATING, version=0), LATER, NOW)
+    expiry = LATER + timedelta(hours=1)
+    decision = with_session(a_payment(PaymentState.CREATING, version=0), expiry, LATER)
     assert decision.type is EventType.SESSION_CREATED
     assert decision.payment.state is PaymentState.AWAITING_BUYER
     assert decision.state_before is PaymentState.CREATING
     assert decision.is_conclusive
     assert decision.reported_amount is None
     assert decision.payment == a_payment(
-        PaymentState.AWAITING_BUYER, version=1, update_time=NOW, payment_session_expiry_time=LATER
+        PaymentState.AWAITING_BUYER,
+        version=1,
+        update_time=LATER,
+        payment_session_expiry_time=expiry,
     )
 
 
