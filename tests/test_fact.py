@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import timedelta
+from enum import StrEnum
 
 import pytest
 
@@ -43,6 +44,13 @@ def a_fact_that_is(news: EventType) -> tuple[Fact, bool]:
 
 
 # What the news means
+
+
+@pytest.mark.parametrize(
+    "names", [PaymentState, CaptureState, Source, EventType, FactKind, Outcome]
+)
+def test_names_are_stored_as_they_are_written(names: type[StrEnum]) -> None:
+    assert [name.value for name in names] == [name.name for name in names]
 
 
 def test_a_success_is_an_authorisation_when_a_capture_is_expected() -> None:

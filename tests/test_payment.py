@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from enum import StrEnum
 
-import pytest
-
-from antom_payments.fact import FactKind, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import (
     FINAL_STATES,
@@ -17,7 +13,6 @@ from antom_payments.payment import (
     EventType,
     Payment,
     PaymentState,
-    Source,
     step,
     with_refusal,
     with_session,
@@ -56,13 +51,6 @@ def test_the_table_has_these_steps_and_no_others() -> None:
         for before in PaymentState:
             after = wanted[news][before]
             assert step(before, news) == (None if after == "-" else after), f"{before} {news}"
-
-
-@pytest.mark.parametrize(
-    "names", [PaymentState, CaptureState, Source, EventType, FactKind, Outcome]
-)
-def test_names_are_stored_as_they_are_written(names: type[StrEnum]) -> None:
-    assert [name.value for name in names] == [name.name for name in names]
 
 
 def test_the_table_knows_every_kind_of_news_that_is_not_an_alarm() -> None:
