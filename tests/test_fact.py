@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import pytest
 
-from antom_payments.decision import contradicted, decide
+from antom_payments.decision import contradicted, decide, shows_only_held
 from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import (
@@ -203,6 +203,13 @@ def test_news_without_antoms_payment_id_is_applied_and_gives_none() -> None:
     assert payment.payment_id is None
 
 
+def test_a_payment_that_antom_named_lapses_by_an_answer_that_names_it() -> None:
+    named = a_payment(payment_id="P-1")
+    assert told(named, a_payment_fact(Outcome.EXPIRED)).state is PaymentState.EXPIRED
+    without_id = a_payment_fact(Outcome.EXPIRED, payment_id="", fact_id="order-1-attempt-1")
+    assert told(named, without_id).state is PaymentState.AWAITING_BUYER
+
+
 def test_late_news_does_not_overwrite_antoms_last_word() -> None:
     for final in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED):
         payment = told(a_payment(), a_payment_fact(final))
@@ -257,6 +264,14 @@ def test_a_failed_capture_of_what_counted_as_paid_is_a_contradiction_until_an_in
     assert [capture.state for capture in held.captures] == [CaptureState.FAILED]
 
 
+def test_money_was_taken_when_captures_known_and_told_make_up_the_amount() -> None:
+    part = Capture("C-1", "", CaptureState.SUCCEEDED, Money("EUR", 60))
+    paid = a_payment(PaymentState.SUCCEEDED, capture_expected=False, captures=(part,))
+    for units, is_only_held in ((39, True), (40, False)):
+        fact = a_capture(capture_id="C-2", amount=Money("EUR", units))
+        assert shows_only_held(paid, fact) is is_only_held
+
+
 def test_an_inquiry_corrects_how_a_capture_ended() -> None:
     inquiry = {"source": Source.INQUIRY}
     captured = told(a_payment(), a_payment_fact(), a_capture())
@@ -280,7 +295,18 @@ def test_a_corrected_capture_of_more_than_is_left_is_a_mismatch() -> None:
     fact = a_capture(amount=Money("EUR", 60), source=Source.INQUIRY)
     decision = decide(payment, fact, LATER)
     assert decision.type is EventType.AMOUNT_MISMATCH
+    assert decision.reported_amount == Money("EUR", 60)
     assert decision.payment.captured_minor_units == 60
+
+
+def test_a_captured_payment_that_is_not_cancelled_after_all_is_paid_again() -> None:
+    captured = told(a_payment(), a_payment_fact(), a_capture())
+    cancelled = told(captured, a_payment_fact(Outcome.CANCELLED, source=Source.INQUIRY))
+    assert cancelled.state is PaymentState.CANCELLED
+    decision = decide(cancelled, a_payment_fact(source=Source.INQUIRY), LATER)
+    assert decision.type is EventType.PAYMENT_CORRECTED
+    assert decision.payment.state is PaymentState.SUCCEEDED
+    assert decision.payment.captured_minor_units == 100
 
 
 @pytest.mark.parametrize("state", [PaymentState.FAILED, PaymentState.CANCELLED])
