@@ -10,7 +10,7 @@ from enum import StrEnum
 import pytest
 
 from antom_payments.decision import contradicted, decide, shows_only_held
-from antom_payments.fact import Fact, FactKind, Outcome
+from antom_payments.fact import OUTSIDE_WINDOW, Fact, FactKind, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import (
     Capture,
@@ -387,6 +387,27 @@ def test_another_amount_or_currency_concludes_nothing_in_any_state(fact: Fact) -
         assert decision.payment == replace(
             payment, version=2, update_time=LATER, inquiry_wanted=True
         )
+
+
+def test_what_news_does_not_say_is_not_known() -> None:
+    fact = Fact(
+        merchant_account="default",
+        kind=FactKind.PAYMENT,
+        outcome=Outcome.PENDING,
+        payment_id="P-1",
+        fact_id="P-1",
+        source=Source.NOTIFICATION,
+        amount=None,
+    )
+    assert (fact.request_id, fact.result_code) == ("", "")
+    assert fact.payment_request_id is None
+    assert fact.capture_expected is None
+    assert (fact.antom_time, fact.payment_create_time) == (None, None)
+    assert (fact.payment_time, fact.auth_expiry_time) == (None, None)
+
+
+def test_why_news_is_held_back_is_stored_by_this_name() -> None:
+    assert OUTSIDE_WINDOW == "outside_window"
 
 
 def test_a_fact_is_the_same_whatever_told_it() -> None:
