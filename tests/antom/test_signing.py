@@ -417,7 +417,9 @@ def _refused_public(text: str) -> str:
 def test_what_is_no_key_is_refused_by_the_name_of_its_setting_and_never_quoted() -> None:
     golden = keys()
     secret = golden["merchant_private"]
-    for text in ("", "   ", "not a key", "é", secret[:-8], secret[100:], "-----BEGIN x", "AAAA"):
+    strewn = f"{secret[:100]}!{secret[100:]}"
+    none = ("", "   ", "not a key", "é", secret[:-8], secret[100:], "-----BEGIN x", "AAAA", strewn)
+    for text in none:
         said = _refused_private(text)
         assert said.startswith("PRIVATE_SETTING: expected an unencrypted RSA private key")
         assert not text.strip() or text[:40] not in said
