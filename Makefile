@@ -83,6 +83,10 @@ FIRST ?= 0
 simulate: $(READY) ## Run SEEDS simulations from FIRST on, and tell each violation's story
 	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds=$(SEEDS) --first=$(FIRST) --workers=$(WORKERS)
 
+.PHONY: mutants
+mutants: $(READY) ## Break the core on purpose, and see each breakage caught by its test
+	@cd tests && ../$(BIN)/python -m mutants --workers=$(WORKERS) $(MUTANTS_ARGS)
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

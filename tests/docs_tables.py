@@ -22,6 +22,8 @@ from antom_payments.settings import Settings, variable
 from bench import report
 from chart_docs import CHART, SCHEMA, rows_of_settings, rows_of_values, schema_text
 from metrics_docs import rows_of_metrics
+from mutants.broken import breakages
+from mutants.mutation import TARGETS, file_of
 
 ROOT = Path(__file__).parent.parent
 FIGURES, PICTURE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.svg"
@@ -119,12 +121,31 @@ def figures() -> report.Results:
     return results
 
 
+def breakages_table() -> str:
+    """Every deliberate breakage of the core, and the test that catches it."""
+    rows = [
+        (f"`{one.name}`", one.breaks, one.promise, ", ".join(f"`{test}`" for test in one.tests))
+        for one in breakages()
+    ]
+    return _table(("mutant", "what it breaks", "the promise", "caught by"), rows)
+
+
+def modules_table() -> str:
+    """Which modules are changed in small ways, and the tests that must notice."""
+    rows = [
+        (f"`{file_of(module).relative_to(ROOT)}`", ", ".join(f"`{test}`" for test in tests))
+        for module, tests in TARGETS.items()
+    ]
+    return _table(("module", "tests"), rows)
+
+
 TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     ROOT / "README.md": {"settings": settings_table},
     ROOT / "docs" / "benchmarks.md": {"figures": figures_table},
     ROOT / "docs" / "client-sdks.md": {"sdk-events": sdk_events_table},
     ROOT / "docs" / "fields.md": {"fields": fields_table},
     ROOT / "docs" / "metrics.md": {"metrics": metrics_table},
+    ROOT / "docs" / "mutants.md": {"breakages": breakages_table, "modules": modules_table},
     ROOT / "docs" / "states.md": {"steps": steps_table},
     CHART / "README.md": {"values": chart_values_table, "settings": chart_settings_table},
 }

@@ -6,7 +6,8 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from antom_payments.fact import Fact, FactKind, Notification, Outcome, decide
+from antom_payments.decision import decide
+from antom_payments.fact import Fact, FactKind, Notification, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import EventType, Payment, PaymentState, Source
 

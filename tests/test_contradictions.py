@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from antom_payments.fact import Fact, Outcome, decide
+from antom_payments.decision import decide
+from antom_payments.fact import Fact, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import CaptureState, Decision, EventType, Payment, PaymentState, Source
 from facts import LATER, NOW, OPEN, WHOLE, a_capture, a_payment, a_payment_fact, told

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antom_payments.cursor import CursorSeal, Position, SnapshotPosition, fingerprint_of
+from antom_payments.cursor import (
+    START,
+    UNKNOWN_FINGERPRINT,
+    CursorSeal,
+    Phase,
+    Position,
+    SnapshotPosition,
+    fingerprint_of,
+)
 from antom_payments.errors import CursorInvalid
 
 KEY = bytes(range(64))
@@ -93,6 +101,31 @@ def test_equal_positions_have_equal_cursors_and_neighbours_share_nothing_visible
     assert seven == seal.seal(Position(7, fingerprint_of("event")))
     assert sum(a == b for a, b in zip(seven[2:], eight[2:], strict=True)) < 10
     assert len(seven) == len(eight) == 46
+
+
+def test_a_cursor_that_was_given_out_is_opened_for_good() -> None:
+    """Callers store them, over every release of ours."""
+    seal = CursorSeal(KEY, LOG)
+    kept = {
+        "AQ9V4MGU0_RUIO6OXVvahDx94RITbkbQFCac38L1xI9QsQ": Phase.AFTER,
+        "Adeo5AUuf86x18zReYZszM_1ag7jOvCrJ6TWFXBAH1a3uw": Phase.BEFORE,
+    }
+    for cursor, phase in kept.items():
+        assert seal.open(cursor) == Position(7, bytes.fromhex("b8e1f80bd70ae078"), phase)
+        assert seal.seal(Position(7, fingerprint_of("event"), phase)) == cursor
+    assert [(phase.name, phase.value) for phase in Phase] == [("AFTER", 0), ("BEFORE", 1)]
+
+
+def test_the_witness_is_the_event_whose_fingerprint_the_cursor_holds() -> None:
+    assert Position(7, bytes(8)).witness == 7
+    assert Position(7, bytes(8), Phase.BEFORE).witness == 8
+    assert Position(0, bytes(8), Phase.BEFORE).witness == 1
+
+
+def test_the_logs_start_is_before_the_first_event_and_of_no_event() -> None:
+    assert Position(0, bytes(8), Phase.AFTER) == START
+    assert START.witness == 0
+    assert bytes(8) == UNKNOWN_FINGERPRINT
 
 
 def test_a_seal_does_not_show_its_key() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import timedelta
+from enum import StrEnum
 
 import pytest
 
-from antom_payments.fact import Fact, FactKind, Outcome, contradicted, decide
+from antom_payments.decision import contradicted, decide, shows_only_held
+from antom_payments.fact import OUTSIDE_WINDOW, Fact, FactKind, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import (
     Capture,
@@ -42,6 +44,13 @@ def a_fact_that_is(news: EventType) -> tuple[Fact, bool]:
 
 
 # What the news means
+
+
+@pytest.mark.parametrize(
+    "names", [PaymentState, CaptureState, Source, EventType, FactKind, Outcome]
+)
+def test_names_are_stored_as_they_are_written(names: type[StrEnum]) -> None:
+    assert [name.value for name in names] == [name.name for name in names]
 
 
 def test_a_success_is_an_authorisation_when_a_capture_is_expected() -> None:
@@ -194,6 +203,13 @@ def test_news_without_antoms_payment_id_is_applied_and_gives_none() -> None:
     assert payment.payment_id is None
 
 
+def test_a_payment_that_antom_named_lapses_by_an_answer_that_names_it() -> None:
+    named = a_payment(payment_id="P-1")
+    assert told(named, a_payment_fact(Outcome.EXPIRED)).state is PaymentState.EXPIRED
+    without_id = a_payment_fact(Outcome.EXPIRED, payment_id="", fact_id="order-1-attempt-1")
+    assert told(named, without_id).state is PaymentState.AWAITING_BUYER
+
+
 def test_late_news_does_not_overwrite_antoms_last_word() -> None:
     for final in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED):
         payment = told(a_payment(), a_payment_fact(final))
@@ -248,6 +264,14 @@ def test_a_failed_capture_of_what_counted_as_paid_is_a_contradiction_until_an_in
     assert [capture.state for capture in held.captures] == [CaptureState.FAILED]
 
 
+def test_money_was_taken_when_captures_known_and_told_make_up_the_amount() -> None:
+    part = Capture("C-1", "", CaptureState.SUCCEEDED, Money("EUR", 60))
+    paid = a_payment(PaymentState.SUCCEEDED, capture_expected=False, captures=(part,))
+    for units, is_only_held in ((39, True), (40, False)):
+        fact = a_capture(capture_id="C-2", amount=Money("EUR", units))
+        assert shows_only_held(paid, fact) is is_only_held
+
+
 def test_an_inquiry_corrects_how_a_capture_ended() -> None:
     inquiry = {"source": Source.INQUIRY}
     captured = told(a_payment(), a_payment_fact(), a_capture())
@@ -271,7 +295,18 @@ def test_a_corrected_capture_of_more_than_is_left_is_a_mismatch() -> None:
     fact = a_capture(amount=Money("EUR", 60), source=Source.INQUIRY)
     decision = decide(payment, fact, LATER)
     assert decision.type is EventType.AMOUNT_MISMATCH
+    assert decision.reported_amount == Money("EUR", 60)
     assert decision.payment.captured_minor_units == 60
+
+
+def test_a_captured_payment_that_is_not_cancelled_after_all_is_paid_again() -> None:
+    captured = told(a_payment(), a_payment_fact(), a_capture())
+    cancelled = told(captured, a_payment_fact(Outcome.CANCELLED, source=Source.INQUIRY))
+    assert cancelled.state is PaymentState.CANCELLED
+    decision = decide(cancelled, a_payment_fact(source=Source.INQUIRY), LATER)
+    assert decision.type is EventType.PAYMENT_CORRECTED
+    assert decision.payment.state is PaymentState.SUCCEEDED
+    assert decision.payment.captured_minor_units == 100
 
 
 @pytest.mark.parametrize("state", [PaymentState.FAILED, PaymentState.CANCELLED])
@@ -352,6 +387,27 @@ def test_another_amount_or_currency_concludes_nothing_in_any_state(fact: Fact) -
         assert decision.payment == replace(
             payment, version=2, update_time=LATER, inquiry_wanted=True
         )
+
+
+def test_what_news_does_not_say_is_not_known() -> None:
+    fact = Fact(
+        merchant_account="default",
+        kind=FactKind.PAYMENT,
+        outcome=Outcome.PENDING,
+        payment_id="P-1",
+        fact_id="P-1",
+        source=Source.NOTIFICATION,
+        amount=None,
+    )
+    assert (fact.request_id, fact.result_code) == ("", "")
+    assert fact.payment_request_id is None
+    assert fact.capture_expected is None
+    assert (fact.antom_time, fact.payment_create_time) == (None, None)
+    assert (fact.payment_time, fact.auth_expiry_time) == (None, None)
+
+
+def test_why_news_is_held_back_is_stored_by_this_name() -> None:
+    assert OUTSIDE_WINDOW == "outside_window"
 
 
 def test_a_fact_is_the_same_whatever_told_it() -> None:

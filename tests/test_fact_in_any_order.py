@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antom_payments.fact import Fact, Outcome, decide
+from antom_payments.decision import decide
+from antom_payments.fact import Fact, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import Decision, EventType, Payment, PaymentState, Source
 from facts import (

@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from antom_payments.money import Money
 from antom_payments.payment import (
     FINAL_STATES,
     STEPS,
+    Capture,
+    CaptureState,
     EventType,
+    Payment,
     PaymentState,
+    step,
     with_refusal,
     with_session,
 )
 from facts import ABSORBING, LATER, NOW, OPEN, a_payment
 
 # The table
+
+# Written a second time, by hand, so that no cell changes unnoticed: the state after each news in
+# each state of the head; "-" is no legal step.
+ALL_STEPS = """
+                   CREATING       AWAITING_BUYER PROCESSING AUTHORIZED SUCCEEDED FAILED CANCELLED EXPIRED
+SESSION_CREATED    AWAITING_BUYER AWAITING_BUYER PROCESSING AUTHORIZED SUCCEEDED FAILED CANCELLED EXPIRED
+SESSION_RENEWED    AWAITING_BUYER AWAITING_BUYER PROCESSING AUTHORIZED SUCCEEDED FAILED CANCELLED EXPIRED
+SESSION_REFUSED    FAILED         -              -          -          -         -      -         -
+PAYMENT_PROCESSING PROCESSING     PROCESSING     PROCESSING AUTHORIZED SUCCEEDED FAILED CANCELLED -
+PAYMENT_PENDING    PROCESSING     PROCESSING     PROCESSING AUTHORIZED SUCCEEDED FAILED CANCELLED -
+PAYMENT_AUTHORIZED AUTHORIZED     AUTHORIZED     AUTHORIZED AUTHORIZED SUCCEEDED -      CANCELLED -
+PAYMENT_SUCCEEDED  SUCCEEDED      SUCCEEDED      SUCCEEDED  -          SUCCEEDED -      CANCELLED -
+PAYMENT_FAILED     FAILED         FAILED         FAILED     -          -         FAILED -         EXPIRED
+PAYMENT_CANCELLED  CANCELLED      CANCELLED      CANCELLED  CANCELLED  CANCELLED -      CANCELLED -
+PAYMENT_EXPIRED    EXPIRED        EXPIRED        EXPIRED    -          -         FAILED -         EXPIRED
+CAPTURE_SUCCEEDED  SUCCEEDED      SUCCEEDED      SUCCEEDED  SUCCEEDED  SUCCEEDED -      -         -
+CAPTURE_FAILED     PROCESSING     PROCESSING     PROCESSING AUTHORIZED SUCCEEDED -      CANCELLED -
+CAPTURE_PROCESSING PROCESSING     PROCESSING     PROCESSING AUTHORIZED SUCCEEDED -      CANCELLED -
+SDK_EVENT_REPORTED CREATING       AWAITING_BUYER PROCESSING AUTHORIZED SUCCEEDED FAILED CANCELLED EXPIRED
+"""  # noqa: E501 - a table is read by its columns
+
+
+def test_the_table_has_these_steps_and_no_others() -> None:
+    head, *lines = [line.split() for line in ALL_STEPS.split("\n") if line]
+    wanted = {news: dict(zip(head, after, strict=True)) for news, *after in lines}
+    assert head == list(PaymentState)
+    assert set(STEPS) == set(wanted)
+    for news in STEPS:
+        for before in PaymentState:
+            after = wanted[news][before]
+            assert step(before, news) == (None if after == "-" else after), f"{before} {news}"
 
 
 def test_the_table_knows_every_kind_of_news_that_is_not_an_alarm() -> None:
@@ -61,20 +99,72 @@ def test_every_state_but_the_first_is_reached() -> None:
     assert reached == set(PaymentState) - {PaymentState.CREATING}
 
 
+def test_open_is_what_may_still_end_in_any_way() -> None:
+    assert {state for state in PaymentState if state.is_open} == OPEN
+    assert {state for state in PaymentState if state.is_final} == FINAL_STATES
+
+
 def test_final_states_are_those_that_subscribers_wait_for() -> None:
     assert {PaymentState.SUCCEEDED} | ABSORBING == FINAL_STATES
     assert not PaymentState.AUTHORIZED.is_final
+
+
+# A payment
+
+A_NEW_PAYMENT = Payment(
+    merchant_account="default",
+    payment_request_id="order-1-attempt-1",
+    amount=Money("EUR", 100),
+    reference_order_id="order-1",
+    payment_method_type="CARD",
+    capture_mode="",
+    capture_expected=None,
+    create_time=NOW,
+    update_time=NOW,
+)
+
+
+def test_of_a_new_payment_nothing_is_known() -> None:
+    new = A_NEW_PAYMENT
+    assert new.state is PaymentState.CREATING
+    assert (new.version, new.last_sequence) == (0, 0)
+    amounts = (new.authorized_minor_units, new.captured_minor_units, new.refunded_minor_units)
+    assert amounts == (0, 0, 0)
+    assert new.payment_id is None
+    assert new.captures == ()
+    assert (new.result_code, new.traceparent, new.metadata) == ("", "", {})
+    assert new.payment_session_expiry_time is None
+    assert (new.payment_create_time, new.payment_time, new.auth_expiry_time) == (None, None, None)
+    assert new.inquiry_wanted is False
+
+
+def test_what_was_taken_is_what_successful_captures_took() -> None:
+    captures = tuple(
+        Capture(f"C-{n}", "", state, Money("EUR", 10**n)) for n, state in enumerate(CaptureState)
+    )
+    assert [capture.state for capture in captures] == ["PROCESSING", "SUCCEEDED", "FAILED"]
+    assert a_payment(captures=captures).taken_minor_units == 10
+    assert a_payment(captures=captures[1:] * 2).taken_minor_units == 20
+    assert (captures[0].result_code, captures[0].capture_time) == ("", None)
 
 
 # Sessions
 
 
 def test_a_confirmed_session_waits_for_the_buyer() -> None:
-    decision = with_session(a_payment(PaymentState.CREATING, version=0), LATER, NOW)
+    expiry = LATER + timedelta(hours=1)
+    decision = with_session(a_payment(PaymentState.CREATING, version=0), expiry, LATER)
     assert decision.type is EventType.SESSION_CREATED
     assert decision.payment.state is PaymentState.AWAITING_BUYER
-    assert decision.payment.version == 1
-    assert decision.payment.payment_session_expiry_time == LATER
+    assert decision.state_before is PaymentState.CREATING
+    assert decision.is_conclusive
+    assert decision.reported_amount is None
+    assert decision.payment == a_payment(
+        PaymentState.AWAITING_BUYER,
+        version=1,
+        update_time=LATER,
+        payment_session_expiry_time=expiry,
+    )
 
 
 def test_a_second_session_renews_the_first_and_moves_nothing() -> None:
@@ -82,6 +172,8 @@ def test_a_second_session_renews_the_first_and_moves_nothing() -> None:
         payment = a_payment(state, payment_session_expiry_time=NOW)
         decision = with_session(payment, LATER, NOW)
         assert decision.type is EventType.SESSION_RENEWED
+        assert decision.state_before is state
+        assert decision.payment.version == payment.version + 1
         assert decision.payment.state is (
             PaymentState.AWAITING_BUYER if state is PaymentState.CREATING else state
         )
@@ -96,8 +188,10 @@ def test_a_refused_session_fails_the_payment() -> None:
     decision = with_refusal(a_payment(PaymentState.CREATING), "PARAM_ILLEGAL", LATER)
     assert decision is not None
     assert decision.type is EventType.SESSION_REFUSED
-    assert decision.payment.state is PaymentState.FAILED
-    assert decision.payment.result_code == "PARAM_ILLEGAL"
+    assert decision.state_before is PaymentState.CREATING
+    assert decision.payment == a_payment(
+        PaymentState.FAILED, version=2, update_time=LATER, result_code="PARAM_ILLEGAL"
+    )
 
 
 def test_a_refusal_of_a_resend_does_not_fail_a_payment_that_went_on() -> None:

@@ -146,7 +146,8 @@ class CursorSeal:
 def _from_base64url(text: str) -> bytes:
     """Decode strictly: Python ignores foreign characters and the last character's spare bits."""
     try:
-        sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        # 46 characters lack two of the padding that Python wants.
+        sealed = base64.urlsafe_b64decode(text + "==")
     except (binascii.Error, ValueError):
         raise CursorInvalid from None
     if base64.urlsafe_b64encode(sealed).rstrip(b"=") != text.encode():

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from antom_payments.fact import Fact, FactKind, Outcome, may_have_lapsed
+from antom_payments.decision import may_have_lapsed
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.payment import Payment, PaymentState, Source
 
 CLOSING_TIME = timedelta(minutes=14)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 from typing import Any
 from urllib.parse import quote
 
@@ -31,10 +32,13 @@ from antom.golden import (
     public_key,
 )
 from antom_payments.antom.signing import (
+    MAX_KEY_BITS,
+    MIN_KEY_BITS,
     SignatureFault,
     SignatureInvalid,
     Signer,
     Verifier,
+    _refuse_unusable_size,
     fingerprint,
     load_private_key,
     load_public_key,
@@ -142,6 +146,38 @@ def test_the_key_version_is_configurable() -> None:
 def test_a_client_id_that_could_be_confused_with_its_neighbours_cannot_sign(client_id: str) -> None:
     with pytest.raises(ValueError, match="client id"):
         Signer(private_key("merchant_private"), client_id)
+
+
+LETTERS = string.ascii_letters + string.digits
+LONGEST = {
+    "method": "M" * 16,
+    "uri": "/" + "!~" * 1023 + "a",
+    "client_id": (LETTERS + "_-" * 2)[-64:],
+    "time": "2026-03-02T09:30:00.123456789+08:00azAZ5",
+}
+"""The parts of a signed message, as long as they may be, with each kind of character."""
+
+
+def test_every_part_may_be_as_long_as_its_limit_and_no_longer() -> None:
+    assert [len(part) for part in LONGEST.values()] == [16, 2048, 64, 40]
+    signer = Signer(
+        private_key("merchant_private"), LONGEST["client_id"], key_version="azAZ09" + "1" * 10
+    )
+    parts = {name: LONGEST[name] for name in ("method", "uri", "time")}
+    header = signer.signature_header(**parts, body=b"{}")
+    _verify(header, **LONGEST)
+    for name, longest in LONGEST.items():
+        assert _fault(header, **LONGEST | {name: longest + "1"}) is SignatureFault.PARTS_MALFORMED
+    for version in ("1" * 17, "é"):
+        with pytest.raises(ValueError, match="key version"):
+            Signer(private_key("merchant_private"), SANDBOX_CLIENT_ID, key_version=version)
+
+
+@pytest.mark.parametrize("letters", [string.ascii_lowercase, string.ascii_uppercase, string.digits])
+def test_parts_may_hold_every_letter_and_digit(letters: str) -> None:
+    signer = Signer(private_key("merchant_private"), letters, key_version=letters[-16:])
+    header = signer.signature_header("POST", URI, letters, b"{}")
+    _verify(header, client_id=letters, time=letters)
 
 
 @pytest.mark.parametrize("key_version", ["", "1,signature=x", "1 "])
@@ -267,6 +303,24 @@ def test_a_header_is_read_strictly(header: str, fault: SignatureFault) -> None:
     assert _fault(header) is fault
 
 
+def test_a_header_may_have_8192_characters_and_no_more() -> None:
+    header = SIGNER.signature_header("POST", URI, TIME, b"{}") + ",unknown="
+    _verify(header.ljust(8192, "x"))
+    assert _fault(header.ljust(8193, "x")) is SignatureFault.HEADER_MALFORMED
+
+
+def test_metrics_and_logs_know_each_fault_by_its_name() -> None:
+    assert list(SignatureFault) == [
+        "signature_missing",
+        "signature_header_malformed",
+        "signature_algorithm",
+        "signature_encoding",
+        "signed_parts_malformed",
+        "signature_mismatch",
+    ]
+    assert str(SignatureInvalid(SignatureFault.MISSING)) == "signature_missing"
+
+
 @pytest.mark.parametrize(
     "arranged",
     [
@@ -363,7 +417,9 @@ def _refused_public(text: str) -> str:
 def test_what_is_no_key_is_refused_by_the_name_of_its_setting_and_never_quoted() -> None:
     golden = keys()
     secret = golden["merchant_private"]
-    for text in ("", "   ", "not a key", "é", secret[:-8], secret[100:], "-----BEGIN x", "AAAA"):
+    strewn = f"{secret[:100]}!{secret[100:]}"
+    none = ("", "   ", "not a key", "é", secret[:-8], secret[100:], "-----BEGIN x", "AAAA", strewn)
+    for text in none:
         said = _refused_private(text)
         assert said.startswith("PRIVATE_SETTING: expected an unencrypted RSA private key")
         assert not text.strip() or text[:40] not in said
@@ -393,6 +449,16 @@ def test_short_keys_are_refused() -> None:
     assert "2048 to 8192 bits, found 1024" in _refused_private(_pem(short, PrivateFormat.PKCS8))
     pem = _public(short.public_key(), Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     assert "2048 to 8192 bits, found 1024" in _refused_public(pem.decode())
+
+
+def test_keys_of_2048_to_8192_bits_are_taken() -> None:
+    assert private_key("merchant_private").key_size == MIN_KEY_BITS == 2048
+    assert MAX_KEY_BITS == 8192
+    for bits in (2048, 8192):
+        _refuse_unusable_size(bits, "S")
+    for bits in (2047, 8193):
+        with pytest.raises(ConfigurationError, match=rf"S: .* 2048 to 8192 bits, found {bits}"):
+            _refuse_unusable_size(bits, "S")
 
 
 def test_the_merchants_own_public_key_in_antoms_place_is_refused() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+from processes import importing
 
 HERE = Path(__file__).parent
 PATIENCE = 90.0
@@ -43,7 +44,7 @@ async def running(script: str, *arguments: str) -> AsyncIterator[Process]:
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        env=importing(HERE.parent),
     )
     try:
         yield Process(process)

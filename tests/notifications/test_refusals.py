@@ -98,6 +98,19 @@ async def test_another_key_or_body_is_not_proven(sidecar, merchant_keys, store):
     assert len(await events_of(store)) == 1
 
 
+async def test_a_body_that_cannot_be_read_is_answered_as_any_other_that_is_not_proven(
+    sidecar, store
+):
+    forged = flipped(
+        sidecar.antom.headers(sample("03")), "signature", lambda s: s[:-8] + "AAAAA%3D"
+    )
+    bodies = [sample("03"), b"", b"{", b"[" * 10_000, b'{"notifyType":1}', b"\xff\x00"]
+    answers = [await sidecar.post(body, forged) for body in bodies]
+    assert {answer.status for answer in answers} == {401}
+    assert len({answer.head for answer in answers}) == 1
+    assert len(await events_of(store)) == 1
+
+
 async def test_bytes_moved_between_time_and_body_are_not_applied(sidecar):
     time, body = "2026-03-02T09:30:00Z", b'{"x":"a.b"}'
     headers = sidecar.antom.headers(body, time=time)

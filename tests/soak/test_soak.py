@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from antom_payments.event_stream import AfterCursor, Earliest, EventStream, Pace, Start
 from antom_payments.payment_event import EventFilter, PaymentEvent
 from antom_payments.store import DataCipher, new_data_key, open_store
+from processes import importing
 from soak.history import History
 from soak.writers import CAPTURES, EVENTS_PER_PAYMENT, WRITERS, Plan, notes_of
 
@@ -74,7 +75,7 @@ async def writing(plan: Plan) -> AsyncIterator[Writers]:
         *(sys.executable, "-m", "soak.writers", plan.to_json()),
         stdout=asyncio.subprocess.PIPE,
         cwd=TESTS,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env=importing(TESTS),
         start_new_session=True,
     )
     writers = Writers(process)

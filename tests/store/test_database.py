@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import sqlite3
 import sys
@@ -33,6 +32,7 @@ from antom_payments.store.log import LOG_LOCK, _lock_end
 from antom_payments.store.tables import metadata
 from clock import FrozenClock
 from facts import a_payment_fact
+from processes import importing
 from stored import begun, confirmed, execute, notified, rows, whole_log
 
 TWO_WRITERS = Path(__file__).with_name("appending_process.py")
@@ -223,7 +223,7 @@ async def test_two_processes_that_write_one_sqlite_file_at_once_both_succeed(
     processes = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, str(TWO_WRITERS), sqlite_url, new_data_key(), name, "40"),
-            env={**os.environ, "PYTHONPATH": str(TWO_WRITERS.parent.parent)},
+            env=importing(TWO_WRITERS.parent.parent),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

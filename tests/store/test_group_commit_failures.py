@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import exc, text
+from sqlalchemy import event, exc, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from antom_payments.decision import decide
 from antom_payments.errors import StoreOverloaded, StoreUnavailable, Undecipherable
-from antom_payments.fact import Fact, decide
+from antom_payments.fact import Fact
 from antom_payments.payment import Decision, Payment
 from antom_payments.store import (
     AppliedOutcome,
@@ -27,6 +28,7 @@ from store.transactions import Transactions, while_one_is_under_way
 from stored import (
     SESSION,
     about,
+    all_payments,
     begun,
     confirmed,
     intended,
@@ -129,6 +131,20 @@ async def test_a_call_of_several_members_is_committed_whole_or_not_at_all(
     assert isinstance(one, list)
     assert isinstance(whole, UnicodeEncodeError)
     assert told_kinds(await whole_log(store)) == [("order-2", "PAYMENT_AUTHORIZED")]
+
+
+async def test_of_news_whose_event_cannot_be_appended_nothing_is_kept(store: PaymentStore) -> None:
+    def refuse_events(*arguments: Any) -> None:
+        if arguments[2].startswith("INSERT INTO events"):
+            raise ZeroDivisionError
+
+    await intended(store, 1)
+    event.listen(store._database.engine.sync_engine, "before_cursor_execute", refuse_events)
+    with pytest.raises(ZeroDivisionError):
+        await store.apply([notified(about(0))])
+    for table in ("facts", "notifications", "events"):
+        assert await rows(store, f"SELECT count(*) FROM {table}") == [(0,)], table
+    assert (await all_payments(store))[0].version == 0
 
 
 async def test_an_outage_fails_the_whole_group_once_and_later_calls_work(

@@ -165,7 +165,7 @@ def signature_in(header: str) -> bytes:
     fields = _header_fields(header)
     if fields.get("algorithm", ALGORITHM) != ALGORITHM:
         raise SignatureInvalid(SignatureFault.ALGORITHM)
-    value = fields.get("signature", "")
+    value = fields.get("signature")
     if not value:
         raise SignatureInvalid(SignatureFault.MISSING)
     if not _PERCENT_ENCODED.fullmatch(value):

@@ -12,14 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from antom_payments import telemetry
-from antom_payments.fact import (
-    Fact,
-    FactKind,
-    Outcome,
-    contradicted,
-    decide,
-    shows_only_held,
-)
+from antom_payments.decision import contradicted, decide, shows_only_held
+from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.payment import (
     Decision,
     EventType,

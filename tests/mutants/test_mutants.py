@@ -1,0 +1,130 @@
+"""The mutants themselves: patches that apply, tests that are there, a runner that is not fooled."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import antom_payments
+from mutants.broken import (
+    PACKAGE,
+    ROOT,
+    Breakage,
+    PatchRotten,
+    breakages,
+    broken_copy,
+    environment_of,
+    refuse_rotten,
+)
+from mutants.caught import fault_of
+from mutants.mutation import TARGETS, equivalent, file_of
+from mutants.operators import mutants_of
+
+BREAKAGES = breakages()
+names = pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.name)
+
+
+@cache
+def functions_in(file: Path) -> frozenset[str]:
+    return frozenset(
+        node.name
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+@names
+def test_every_patch_applies_and_names_tests_that_are_there(breakage: Breakage) -> None:
+    refuse_rotten(breakage)
+    for test in breakage.tests:
+        file, _, name = test.partition("::")
+        assert name.partition("[")[0] in functions_in(ROOT / file), test
+
+
+@names
+def test_every_patch_changes_the_package_and_nothing_else(breakage: Breakage) -> None:
+    files = re.findall(r"^\+\+\+ b/(\S+)", breakage.file.read_text("utf-8"), re.MULTILINE)
+    assert files
+    assert all(Path(file).is_relative_to("service/antom_payments") for file in files)
+
+
+def test_there_are_many_and_each_says_something_of_its_own() -> None:
+    assert len(BREAKAGES) >= 40
+    assert len({breakage.breaks for breakage in BREAKAGES}) == len(BREAKAGES)
+
+
+def test_a_process_imports_the_broken_copy_and_the_package_stays_as_it_is(tmp_path: Path) -> None:
+    breakage = next(one for one in BREAKAGES if one.name == "second-key-not-tried")
+    file = Path("antom", "signing.py")
+    before = (PACKAGE / file).read_text("utf-8")
+    service = broken_copy(breakage, tmp_path)
+    shown = subprocess.run(
+        [sys.executable, "-c", "from antom_payments.antom import signing; print(signing.__file__)"],
+        env=os.environ | environment_of(service),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert Path(shown) == service / "antom_payments" / file
+    assert "self._keys[:1]" in Path(shown).read_text("utf-8")
+    assert (PACKAGE / file).read_text("utf-8") == before
+    assert Path(antom_payments.__file__).parent == PACKAGE
+
+
+def test_a_patch_that_does_not_apply_any_more_is_rotten(tmp_path: Path) -> None:
+    with pytest.raises(PatchRotten, match="does not apply"):
+        refuse_rotten(BREAKAGES[0], tmp_path)
+
+
+def told(outcome: str, raised: str = "") -> dict[str, dict[str, object]]:
+    return {"tests/test_x.py::test_it[postgres]": {"outcome": outcome, "raised": raised}}
+
+
+@pytest.mark.parametrize(
+    ("ran", "fault"),
+    [
+        (told("call", "AssertionError"), ""),
+        (told("call", "LogCorrupt"), ""),
+        (told("passed"), "SURVIVES"),
+        (told("setup", "AssertionError"), "by accident"),
+        (told("call", "NameError"), "by accident"),
+        ({}, "did not run"),
+        ({"tests/test_x.py::test_its_neighbour": told("call")}, "did not run"),
+    ],
+)
+def test_caught_is_only_what_a_test_found_out(
+    ran: dict[str, dict[str, object]], fault: str
+) -> None:
+    found = fault_of("tests/test_x.py::test_it", ran, "")
+    assert fault in found
+    assert bool(fault) == bool(found)
+
+
+def test_small_changes_are_made_also_outside_of_functions() -> None:
+    source = "A = {1: _P.FAILED, 2: 3}\n\n\ndef f(a):\n    return a < 1 or not a\n"
+    changed = {mutant.diff.split("\n+")[1] for mutant in mutants_of(source)}
+    assert {"A = None", "A = {1: _P.SUCCEEDED, 2: 3}", "A = {2: 3}"} <= changed
+    assert {"    return a <= 1 or not a", "    return a < 1 and not a"} <= changed
+    assert {"    return a < 2 or not a", "    return a < 1 or a"} <= changed
+
+
+def test_words_of_documentation_and_of_exceptions_are_left_alone() -> None:
+    source = 'def f(a: "A") -> None:\n    "Does it."\n    raise ValueError("must not be")\n'
+    assert [mutant.diff for mutant in mutants_of(source) if "XX" in mutant.diff] == []
+
+
+def test_the_equivalent_ones_have_a_reason_and_are_still_in_the_code() -> None:
+    for module, known in equivalent().items():
+        assert module in TARGETS
+        lines = file_of(module).read_text("utf-8").splitlines()
+        for diff, reason in known.items():
+            assert len(reason) > 20, diff
+            gone = [line[1:] for line in diff.split("\n") if line.startswith("-")]
+            assert set(gone) <= set(lines), diff
