@@ -17,15 +17,15 @@ from typing import Any
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
+from antom.golden import private_key, public_key
 from antom_payments import telemetry
-from antom_payments.antom.signing import Signer, Verifier, load_private_key, load_public_key
+from antom_payments.antom.signing import Signer, Verifier
 from antom_payments.notifications import NotificationApp, Sender, notification_app
 from antom_payments.notifications import app as app_module
 from antom_payments.service import PaymentService
 from antom_payments.store import DataCipher, PaymentStore, migrate, new_data_key, open_store
 from fuzz.mutation import SECRET
 from fuzz.target import Input, must, raw
-from keys import golden_pair
 from notifications.sidecars import CLIENT_ID, PATH, Metrics
 
 NOW = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
@@ -199,11 +199,11 @@ class SidecarApp:
 
 
 def antom_signer(client_id: str = CLIENT_ID) -> Signer:
-    return Signer(load_private_key(golden_pair("antom").private, setting="test"), client_id)
+    return Signer(private_key("antom_private"), client_id)
 
 
 def antom_verifier() -> Verifier:
-    return Verifier([load_public_key(golden_pair("antom").public, setting="test")])
+    return Verifier([public_key("antom_public")])
 
 
 @contextlib.asynccontextmanager
