@@ -311,6 +311,7 @@ async def test_memory_stays_flat_under_large_heads_and_bodies():
             + b"5\r\nhello\r\n0\r\nsignature: forged\r\n\r\n",
             id="a trailer",
         ),
+        pytest.param(request(b"one", headers=[("Host", "merchant.example")]), id="two hosts"),
         pytest.param(request(headers=[("content-length ", "0")], framed=False), id="blank in name"),
         pytest.param(request(headers=[("h", "a\rb")]), id="a bare CR"),
         pytest.param(request(headers=[("h", "a\x00b")]), id="a NUL"),

@@ -211,7 +211,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._stop_parser(400, "upgrade")
         lengths = [value for name, value in self.headers if name == b"content-length"]
         encodings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if len(lengths) + len(encodings) > 1:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        # Of two hosts a proxy may have obeyed the other one (RFC 9112, 3.2).
+        if len(lengths) + len(encodings) > 1 or len(hosts) > 1:
             self._stop_parser(400, "framing")
         if encodings and (
             encodings[0].lower() != b"chunked" or self.parser.get_http_version() != "1.1"
