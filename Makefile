@@ -60,7 +60,7 @@ drain: $(READY) ## Restart replicas under 200 streams and steady calls, and prin
 	@$(BIN)/python -m pytest tests/drain -s -p no:logging --timeout=3600 --restarts=12
 
 # RUNS=n notifications, the rest in proportion; SEED=n repeats a run; EXAMPLES=1 keeps one input of each kind.
-RUNS ?= 100000
+RUNS ?= 105000
 .PHONY: fuzz
 fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; 1 if one gets through
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(EXAMPLES),--examples)

@@ -205,12 +205,18 @@ async def opened() -> AsyncIterator[Target]:
 
     async with serving(answer) as server, open_wire(server.origin()) as wire:
         with listening() as ears:
-            feeding = AntomAnswers(client_of(wire, Pauses(), breaker=_NEVER_SHUT))
+            pauses = Pauses()
+            feeding = AntomAnswers(client_of(wire, pauses, breaker=_NEVER_SHUT))
+
+            async def check(given: Input) -> str:
+                for kept in (server.requests, pauses.asked, pauses.highest):
+                    kept.clear()
+                return await feeding.check(given)
 
             async def end() -> None:
                 must(not ears.leaks, f"a secret was logged: {ears.leaks[:1]}")
 
-            yield Target(lambda random: _make(random, templates), feeding.check, end)
+            yield Target(lambda random: _make(random, templates), check, end)
 
 
 KIND = Kind("antom_answers", opened)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -66,7 +67,7 @@ async def run(
     """
     report = Report(kind.name)
     began = told = time.monotonic()
-    warm = 0.0
+    memory = _Memory(inputs // 10)
     async with kind.opened() as target:
         for number in range(inputs):
             given = target.make(Random(f"{seed}/{kind.name}/{number}"))
@@ -77,26 +78,47 @@ async def run(
                 report.findings.append(_kept_finding(corpus, kind.name, given, verdict, place))
                 if len(report.findings) == MOST_FINDINGS:
                     break
-            else:
-                if examples and not kind.is_timed and verdict not in report.verdicts:
-                    _keep(corpus, kind.name, {"verdict": verdict, "input": given})
-                report.verdicts[verdict] += 1
-            if number == inputs // 10:
-                gc.collect()
-                warm = resident_mb()
-            if number % _LOOK_EVERY == 0 and warm:
-                report.growth_mb = max(report.growth_mb, resident_mb() - warm)
-            report.seconds = time.monotonic() - began
+                continue
+            if examples and not kind.is_timed and verdict not in report.verdicts:
+                _keep(corpus, kind.name, {"verdict": verdict, "input": given})
+            report.verdicts[verdict] += 1
+            await memory.look(number)
+            report.growth_mb, report.seconds = memory.growth_mb, time.monotonic() - began
             if time.monotonic() - told > _TELL_SECONDS:
                 told = time.monotonic()
                 tell(report)
-        try:
+        with _as_a_finding(report):
             await target.end()
-        except Exception as broken:  # noqa: BLE001 - whatever it is, it is a finding
-            report.findings.append(f"{kind.name}: at the end: {_words(broken)}")
     if inputs >= MEMORY_COUNTS_FROM and report.growth_mb > MOST_GROWTH_MB:
         report.findings.append(f"{kind.name}: memory grew by {report.growth_mb:.0f} MB")
     return report
+
+
+@contextlib.contextmanager
+def _as_a_finding(report: Report) -> Iterator[None]:
+    try:
+        yield
+    except Exception as broken:  # noqa: BLE001 - whatever it is, it is a finding
+        report.findings.append(f"{report.target}: at the end: {_words(broken)}")
+
+
+class _Memory:
+    """How much resident memory a run adds once it is warm."""
+
+    def __init__(self, warm_after: int) -> None:
+        self._warm_after = warm_after
+        self._warm_mb = 0.0
+        self.growth_mb = 0.0
+
+    async def look(self, number: int) -> None:
+        """Look now and then; at input ``number`` of the run."""
+        if number == self._warm_after:
+            gc.collect()
+            self._warm_mb = resident_mb()
+        elif number % _LOOK_EVERY == 0:
+            await asyncio.sleep(0)  # some targets never wait, and the loop would keep their timers
+            if self._warm_mb:
+                self.growth_mb = max(self.growth_mb, resident_mb() - self._warm_mb)
 
 
 async def _verdict(check: Callable[[Input], object], given: Input) -> str | Exception:
