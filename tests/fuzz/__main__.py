@@ -18,11 +18,11 @@ from fuzz.campaign import CORPUS, Report, run
 from fuzz.target import Kind
 
 SHARES = {
-    "siege": 0,
-    "notifications": 1_000,
-    "grpc_edge": 100,
     "signed_bodies": 30,
+    "notifications": 1_000,
     "http_requests": 20,
+    "grpc_edge": 100,
+    "siege": 0,
     "antom_answers": 30,
     "signature_headers": 1_000,
     "cursors": 1_000,
