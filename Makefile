@@ -62,7 +62,7 @@ drain: $(READY) ## Restart replicas under 200 streams and steady calls, and prin
 # RUNS=n notifications, the rest in proportion; SEED=n repeats a run; EXAMPLES=1 keeps one input of each kind.
 RUNS ?= 105000
 .PHONY: fuzz
-fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; 1 if one gets through
+fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; fail if one gets through
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(EXAMPLES),--examples)
 
 .PHONY: check
