@@ -87,6 +87,12 @@ simulate: $(READY) ## Run SEEDS simulations from FIRST on, and tell each violati
 mutants: $(READY) ## Break the core on purpose, and see each breakage caught by its test
 	@cd tests && ../$(BIN)/python -m mutants --workers=$(WORKERS) $(MUTANTS_ARGS)
 
+# RUNS=n notifications, the rest in proportion; SEED=n repeats a run; EXAMPLES=1 keeps one input of each kind.
+RUNS ?= 105000
+.PHONY: fuzz
+fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; fail if one gets through
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(EXAMPLES),--examples)
+
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart
 	@echo "ruff";          $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -311,6 +311,7 @@ async def test_memory_stays_flat_under_large_heads_and_bodies():
             + b"5\r\nhello\r\n0\r\nsignature: forged\r\n\r\n",
             id="a trailer",
         ),
+        pytest.param(request(b"one", headers=[("Host", "merchant.example")]), id="two hosts"),
         pytest.param(request(headers=[("content-length ", "0")], framed=False), id="blank in name"),
         pytest.param(request(headers=[("h", "a\rb")]), id="a bare CR"),
         pytest.param(request(headers=[("h", "a\x00b")]), id="a NUL"),
@@ -371,17 +372,50 @@ async def test_a_connection_is_closed_after_its_last_request():
         assert await wire.is_closed()
 
 
-async def test_one_connection_too_many_is_answered_503():
+async def test_when_all_are_being_answered_one_connection_too_many_is_answered_503():
     async with (
         served(HttpLimits(connections=2)) as server,
         await Wire.connect(server.port) as first,
-        await Wire.connect(server.port),
+        await Wire.connect(server.port) as second,
     ):
+        server.hold = asyncio.Event()
+        for wire in (first, second):
+            server.came.clear()
+            wire.send(request(b"one"))
+            await server.came.wait()
         async with await Wire.connect(server.port) as third:
             assert_refused(await third.answer(), 503)
         assert server.refusals == ["connections"]
-        first.send(request(b"one"))
+        server.hold.set()
         assert (await first.answer()).body == b"one"
+        assert (await second.answer()).body == b"one"
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HT", request(b"whole")[:-1]])
+async def test_one_connection_too_many_takes_the_place_of_the_one_that_waited_longest(sent):
+    async with (
+        served(HttpLimits(connections=2)) as server,
+        await Wire.connect(server.port) as first,
+        await Wire.connect(server.port) as second,
+    ):
+        first.send(request(b"one"))  # and waits from the answer on
+        assert (await first.answer()).body == b"one"
+        second.send(sent)
+        async with await Wire.connect(server.port) as third:
+            third.send(request(b"three"))
+            assert (await third.answer()).body == b"three"
+            assert await second.is_closed()
+            first.send(request(b"two"))
+            assert (await first.answer()).body == b"two"
+        assert server.refusals == ["connections"]
+
+
+async def test_idle_connections_without_end_do_not_keep_a_request_out():
+    async with served(HttpLimits(connections=8)) as server, contextlib.AsyncExitStack() as held:
+        for _ in range(10):
+            for _ in range(16):
+                await held.enter_async_context(await Wire.connect(server.port))
+            assert (await ask(server.port, request(b"one"))).body == b"one"
 
 
 async def test_stopping_answers_what_is_under_way():

@@ -34,6 +34,7 @@ class HttpLimits:
     requests_per_connection: int = 100
     """So few that the answers to a client that never reads fit the kernel's buffer."""
     connections: int = 512
+    """One more takes the place of the one that has waited longest without a whole request."""
     linger_seconds: float = 1.0
     """How long what follows a refusal is read and thrown away, so that no reset overtakes it."""
 
@@ -99,6 +100,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._refused: RequestRefused | None = None
         self._deaf = False
+        self._waits_since = 0.0
+        self._gave_way = False
 
     # Connection
 
@@ -106,13 +109,40 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection if there is room for it."""
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
+        self._waits_since = self.loop.time()
+        if not self._has_room():
             self._deaf = True
             self.config.count_refusal("connections")
             transport.write(_refusal(503))
             transport.close()
             return
         self._start_clock()
+
+    def _has_room(self) -> bool:
+        """Whether there is a place for this connection, made by another one if need be.
+
+        Whoever holds every place and asks for nothing must not keep Antom out: a notification is
+        whole milliseconds after its connection. Only requests that are being answered stay.
+        """
+        if len(self.connections) <= self._limits.connections:
+            return True
+        here = [
+            one
+            for one in self.connections
+            if isinstance(one, BoundedHttpProtocol) and not one._gave_way  # noqa: SLF001 - our own
+        ]
+        if len(here) <= self._limits.connections:
+            return True
+        waiting = [one for one in here if one is not self and not one._is_answering()]  # noqa: SLF001
+        if not waiting:
+            return False
+        min(waiting, key=lambda one: one._waits_since)._give_way()  # noqa: SLF001 - our own
+        return True
+
+    def _give_way(self) -> None:
+        self._gave_way = self._deaf = True
+        self.config.count_refusal("connections")
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -181,7 +211,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._stop_parser(400, "upgrade")
         lengths = [value for name, value in self.headers if name == b"content-length"]
         encodings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if len(lengths) + len(encodings) > 1:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        # Of two hosts a proxy may have obeyed the other one (RFC 9112, 3.2).
+        if len(lengths) + len(encodings) > 1 or len(hosts) > 1:
             self._stop_parser(400, "framing")
         if encodings and (
             encodings[0].lower() != b"chunked" or self.parser.get_http_version() != "1.1"
@@ -212,6 +244,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer has left: the next request may come."""
+        self._waits_since = self.loop.time()
         if self._stage is _Stage.ANSWER:
             self._stage = _Stage.HEAD
         super().on_response_complete()

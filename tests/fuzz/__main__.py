@@ -1,0 +1,165 @@
+"""`make fuzz`: every target in a process of its own, two at a time; exit code 1 on a finding."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from fuzz.campaign import CORPUS, Report, run
+from fuzz.target import Kind
+
+SHARES = {
+    "signed_bodies": 30,
+    "notifications": 1_000,
+    "http_requests": 20,
+    "grpc_edge": 100,
+    "siege": 0,
+    "antom_answers": 30,
+    "signature_headers": 1_000,
+    "cursors": 1_000,
+}
+"""Inputs of each target for 1,000 notifications, at least one; the longest first."""
+RUNS = 105_000
+"""Of these some 3,000 are changed where nobody signed, and are accepted."""
+SILENCE_SECONDS = 120.0
+"""A target that says nothing for so long hangs, and is a finding."""
+
+
+def inputs_of(name: str, runs: int) -> int:
+    """How many inputs a target gets when notifications get ``runs``."""
+    return max(1, runs * SHARES[name] // 1_000)
+
+
+def kind_of(name: str) -> Kind:
+    """The target; its module is loaded only now, for it may load half of the product."""
+    kind: Kind = importlib.import_module(f"fuzz.{name}").KIND
+    return kind
+
+
+def say(words: str) -> None:
+    print(words, flush=True)  # noqa: T201 - for whoever runs `make fuzz`
+
+
+async def one(name: str, options: argparse.Namespace) -> None:
+    """In the child: run one target, and report in lines of JSON."""
+    kind = kind_of(name)
+
+    def tell(report: Report) -> None:
+        say(json.dumps(vars(report)))
+
+    report = await run(
+        kind,
+        inputs=inputs_of(name, options.runs),
+        seed=options.seed,
+        corpus=options.corpus,
+        examples=options.examples,
+        tell=tell,
+    )
+    tell(report)
+
+
+async def in_a_process(name: str, options: argparse.Namespace) -> Report:
+    """Run one target in a child; whatever ends it before its report is a finding."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fuzz", "--target", name, "--runs", str(options.runs)),
+        *("--seed", str(options.seed), "--corpus", str(options.corpus)),
+        *(["--examples"] if options.examples else []),
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 24,
+        start_new_session=True,
+    )
+    assert process.stdout
+    report, fault = Report(name), ""
+    try:
+        while line := await asyncio.wait_for(process.stdout.readline(), SILENCE_SECONDS):
+            told = json.loads(line)
+            report = Report(**told | {"verdicts": Counter(told["verdicts"])})
+            goal = inputs_of(name, options.runs)
+            say(
+                f"fuzz: {name}: {report.inputs:,} of {goal:,}, "
+                f"{len(report.findings)} findings, {report.seconds:.0f} s"
+            )
+    except TimeoutError:
+        os.killpg(process.pid, signal.SIGKILL)  # its sidecar, too
+        fault = f"it hangs: silent for {SILENCE_SECONDS:.0f} s after input {report.inputs}"
+    if code := await process.wait():
+        report.findings.append(f"{name}: {fault or f'ended with code {code}'}")
+    return report
+
+
+async def all_of(names: list[str], options: argparse.Namespace) -> list[Report]:
+    """Run targets, as many at a time as there are processors for."""
+    room = asyncio.Semaphore(options.workers)
+
+    async def next_one(name: str) -> Report:
+        async with room:
+            return await in_a_process(name, options)
+
+    return list(await asyncio.gather(*map(next_one, names)))
+
+
+def summary(reports: list[Report]) -> str:
+    """The table, and what became of the inputs by reason."""
+    widths = {"inputs": 9, "accepted": 10, "refused": 9, "findings": 10, "growth MB": 11}
+    heads = "".join(f"{head:>{width}}" for head, width in (widths | {"inputs/s": 10}).items())
+    lines = [f"{'target':<18}{heads}"]
+    for report in reports:
+        accepted = sum(n for name, n in report.verdicts.items() if name.startswith("accepted"))
+        refused = sum(report.verdicts.values()) - accepted
+        rate = report.inputs / report.seconds if report.seconds else 0
+        lines.append(
+            f"{report.target:<18}{report.inputs:>9,}{accepted:>10,}{refused:>9,}"
+            f"{len(report.findings):>10}{report.growth_mb:>11.1f}{rate:>10,.0f}"
+        )
+    for report in reports:
+        lines += ["", report.target]
+        lines += [f"  {count:>9,}  {name}" for name, count in report.verdicts.most_common()]
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="notifications; others in proportion"
+    )
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--only", nargs="*", choices=SHARES, default=list(SHARES))
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--corpus", type=Path, default=CORPUS)
+    parser.add_argument("--examples", action="store_true", help="keep one input of each verdict")
+    parser.add_argument("--target", choices=SHARES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """The number of findings decides the exit code."""
+    options = arguments()
+    if options.target:
+        asyncio.run(one(options.target, options))
+        return 0
+    began = time.monotonic()
+    say(f"fuzz: seed {options.seed}; again with: make fuzz RUNS={options.runs} SEED={options.seed}")
+    reports = asyncio.run(all_of(options.only or list(SHARES), options))
+    findings = [finding for report in reports for finding in report.findings]
+    say(f"\n{summary(reports)}\n")
+    for finding in findings:
+        say(f"FINDING {finding}")
+    inputs = sum(report.inputs for report in reports)
+    say(
+        f"fuzz: {inputs:,} inputs, {len(findings)} findings, seed {options.seed}, "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""`make fuzz` in short: kept inputs, a few new ones, and that it finds what it must."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from antom_payments.antom.signing import Verifier
+from antom_payments.notifications import app as app_module
+from fuzz.__main__ import SHARES, Report, inputs_of, kind_of, main, summary
+from fuzz.campaign import CORPUS, kept, run
+from fuzz.grpc_edge import methods
+from fuzz.target import Finding, Input, Kind, Target, must, nothing_more
+
+SEED = 20261127
+SHORT = {"notifications": 200, "signed_bodies": 12, "antom_answers": 30, "grpc_edge": 100}
+SHORT |= {"signature_headers": 1_000, "cursors": 5_000, "http_requests": 10}
+KEPT = sorted(folder.name for folder in CORPUS.iterdir())
+
+
+@pytest.mark.parametrize("name", KEPT)
+async def test_what_becomes_of_kept_inputs_is_what_did(name: str) -> None:
+    kind = kind_of(name)
+    async with kind.opened() as target:
+        for file, given, verdict in kept(name):
+            found = await target.check(given)
+            assert verdict is None or kind.is_timed or found == verdict, file
+        await target.end()
+
+
+@pytest.mark.parametrize("name", sorted(SHORT))
+async def test_a_few_new_inputs_find_nothing(name: str, tmp_path: Path) -> None:
+    report = await run(kind_of(name), inputs=SHORT[name], seed=SEED, corpus=tmp_path)
+    assert report.findings == []
+    assert report.inputs == SHORT[name]
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - quick
+
+
+async def test_a_small_crowd_that_asks_for_nothing_keeps_nobody_out() -> None:
+    async with kind_of("siege").opened() as target:
+        # In time is a question to `make fuzz`: other tests run beside this one.
+        await target.check({"connections": 600, "in_time_seconds": 60})
+
+
+def verify_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verify(self: Verifier, **_: object) -> str:
+        return self._keys[0][1]
+
+    monkeypatch.setattr(Verifier, "verify", verify)
+
+
+def look_before_verifying(monkeypatch: pytest.MonkeyPatch) -> None:
+    prove = app_module.prove
+
+    def proven(headers, body, **more):  # type: ignore[no-untyped-def] # as `prove`
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(body)
+        return prove(headers, body, **more)
+
+    monkeypatch.setattr(app_module, "prove", proven)
+
+
+def tell_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(app_module._STATUS, app_module.Outcome.BAD_SIGNATURE, 400)
+
+
+async def all_of(target: Target, inputs: int) -> None:
+    for number in range(inputs):
+        await target.check(target.make(Random(number)))
+
+
+async def test_bugs_that_are_planted_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with kind_of("notifications").opened() as target:
+        for bug in (verify_nothing, look_before_verifying, tell_the_reason):
+            with monkeypatch.context() as planted:
+                bug(planted)
+                with pytest.raises(Finding):
+                    await all_of(target, 100)
+
+
+def a_kind(check: Callable[[Input], str]) -> Kind:
+    """A target of numbers."""
+
+    async def checked(given: Input) -> str:
+        return check(given)
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[Target]:
+        yield Target(lambda random: {"number": random.random()}, checked, nothing_more)
+
+    return Kind("numbers", opened)
+
+
+async def test_a_finding_is_kept_and_can_be_made_again(tmp_path: Path) -> None:
+    seen: list[list[float]] = [[], []]
+
+    def check(given: Input, numbers: list[float]) -> str:
+        numbers.append(given["number"])
+        must(given["number"] < 0.9, "a large number")
+        return "accepted"
+
+    for numbers in seen:
+        kind = a_kind(lambda given, numbers=numbers: check(given, numbers))  # type: ignore[misc] # bound now
+        report = await run(kind, inputs=30, seed=7, corpus=tmp_path)
+    assert seen[0] == seen[1]
+    found = [number for number in seen[0] if number >= 0.9]
+    assert sorted(given["number"] for _, given, _ in kept("numbers", tmp_path)) == sorted(found)
+    assert len(report.findings) == len(found) > 0
+    assert "of seed 7: a large number; kept as numbers/" in report.findings[0]
+
+
+async def test_what_the_product_lets_out_is_a_finding(tmp_path: Path) -> None:
+    report = await run(a_kind(lambda _: str(1 // 0)), inputs=99, seed=7, corpus=tmp_path)
+    assert "ZeroDivisionError" in report.findings[0]
+    assert len(report.findings) == report.inputs == 10
+
+
+def test_make_fuzz_ends_with_0_or_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+
+    def fuzz(corpus: Path) -> tuple[int, str]:
+        usual = ["fuzz", "--runs", "500", "--seed", "7", "--only", "cursors", "--examples"]
+        monkeypatch.setattr(sys, "argv", [*usual, "--corpus", str(corpus)])
+        return main(), capsys.readouterr().out
+
+    code, told = fuzz(tmp_path)
+    assert code == 0
+    assert "500 inputs, 0 findings, seed 7" in told
+    # What cannot be written ends a target's process: that is a finding, too.
+    code, told = fuzz(Path("/proc/none"))
+    assert code == 1
+    assert "FINDING cursors: ended with code 1" in told
+
+
+def test_the_summary_names_each_target_and_its_reasons() -> None:
+    report = Report("cursors", inputs=3, seconds=1.5)
+    report.verdicts.update({"refused: CursorInvalid": 2, "accepted: a genuine one": 1})
+    lines = summary([report]).split("\n")
+    assert lines[1].split() == ["cursors", "3", "1", "2", "0", "0.0", "2"]
+    assert lines[-2].split() == ["2", "refused:", "CursorInvalid"]
+    assert inputs_of("notifications", 100_000) == 100_000
+    assert inputs_of("siege", 100_000) == 1
+
+
+def test_every_target_is_fuzzed_in_short_and_every_method_of_the_contract_called() -> None:
+    assert {*SHORT, "siege"} == set(SHARES) >= set(KEPT)
+    called = {path.rpartition("/")[2] for path in methods()}
+    assert called >= {"CreateSession", "GetPayment", "StreamPaymentEvents", "ReportSdkEvent"}
