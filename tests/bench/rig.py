@@ -17,6 +17,7 @@ from typing import Any
 
 from antom.wires import authority
 from antom_payments.store import DataCipher, PaymentStore, open_store
+from antom_payments.store.sessions import Intent
 from bench.child import Child, module, running
 from bench.rounds import Sample
 from facts import a_payment
@@ -167,18 +168,22 @@ async def measured(served: Served, operations: int, work: Any) -> Sample:
 async def begin_payments(store: PaymentStore, names: list[str]) -> None:
     """Payments that wait for what Antom tells, in one transaction."""
 
-    async def begin(connection: Any) -> None:
-        for name in names:
-            intent = a_payment(
+    intents = [
+        Intent(
+            a_payment(
                 version=0,
                 payment_request_id=name,
                 reference_order_id=name,
                 create_time=utc_now(),
                 update_time=utc_now(),
-            )
-            await store._sessions.begin(connection, intent, REQUEST, name, 10)
-
-    await store._database.write(begin)
+            ),
+            REQUEST,
+            lease_token=name,
+            lease_seconds=10,
+        )
+        for name in names
+    ]
+    await store._database.write(lambda connection: store._sessions.begin(connection, intents))
 
 
 def utc_now() -> datetime:
