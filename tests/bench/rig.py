@@ -102,17 +102,24 @@ class Rig:
             yield Served(process, await process.answer())
 
     @asynccontextmanager
-    async def official(self, antom_port: int, threads: int) -> AsyncIterator[Served]:
-        """CreateSession around the official SDK, in its own environment."""
-        packages = next(path for path in sys.path if path.endswith("site-packages"))
-        command = (
-            *(str(official_sdk().python), "-W", "ignore", "-I"),
-            *(str(Path(__file__).with_name("sdk_server.py")), str(TESTS), str(SERVICE)),
-            *(packages, str(antom_port), str(threads)),
-        )
-        trusting = environment({}) | {"SSL_CERT_FILE": str(self._authority.ca_file)}
-        async with running(command, self.server_cores, trusting) as (process, _):
-            yield Served(process, await process.answer())
+    async def official_server(
+        self, database_url: str, antom_port: int, threads: int
+    ) -> AsyncIterator[Served]:
+        """The same as `server`, but for the official SDK as its client, in that one's packages."""
+        command = _beside_the_sdk("sdk_server", str(SERVICE), str(antom_port), str(threads))
+        environment_ = self._environment(database_url, antom_port)
+        async with running(command, self.server_cores, environment_, says="grpc_serving") as (
+            process,
+            told,
+        ):
+            yield Served(process, told["port"])
+
+    @asynccontextmanager
+    async def official_signer(self) -> AsyncIterator[Child]:
+        """The official SDK's signing."""
+        command = _beside_the_sdk("sdk_signing")
+        async with running(command, self.server_cores, environment({})) as (process, _):
+            yield process
 
     @asynccontextmanager
     async def script(self, name: str, *, measured: bool = False) -> AsyncIterator[Child]:
@@ -156,6 +163,14 @@ class Rig:
 
     def _paths(self) -> dict[str, str]:
         return {"PYTHONPATH": str(TESTS)}
+
+
+def _beside_the_sdk(name: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs a script of this folder with the official SDK, our packages behind."""
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    script = str(Path(__file__).with_name(f"{name}.py"))
+    python = str(official_sdk().python)
+    return (python, "-W", "ignore", "-I", script, str(TESTS), packages, *arguments)
 
 
 async def measured(served: Served, operations: int, work: Any) -> Sample:
