@@ -173,6 +173,15 @@ async def test_a_group_commit_tells_its_size_and_what_waits(
     assert observed(store_measures.group_queue) == {(): 0}
 
 
+async def test_intents_tell_how_many_shared_a_transaction_and_what_waits(
+    read: Readings, store: PaymentStore
+) -> None:
+    read.of("histogram", store_measures, "_intent_sizes")
+    await numbered(store, 2)
+    assert read.counts("_intent_sizes")[()] == 2
+    assert observed(store_measures.intent_queue) == {(): 0}
+
+
 async def test_events_are_counted_once_for_each_that_was_committed(
     read: Readings, store: PaymentStore
 ) -> None:

@@ -19,11 +19,13 @@ from antom_payments.errors import (
 )
 from antom_payments.fact import Outcome
 from antom_payments.money import Money
+from antom_payments.payment import PaymentState
 from antom_payments.store import DataCipher, PaymentStore, PoolOptions, SessionClaim, open_store
+from antom_payments.store.sessions import Intent
 from clock import FrozenClock
-from facts import NOW, a_payment_fact
+from facts import NOW, a_payment, a_payment_fact
 from store.transactions import Transactions
-from stored import SESSION, begun, notified, rows
+from stored import REQUEST, SESSION, begun, notified, rows
 
 Begun = Coroutine[Any, Any, SessionClaim]
 OTHER_AMOUNT = {"amount": Money("EUR", 7)}
@@ -200,6 +202,19 @@ async def test_a_group_that_the_database_aborts_is_run_again(
     transactions.failures.append(exc.DBAPIError("COMMIT", None, Aborted()))
     claims = await asyncio.gather(*(one(store, f"order-{n}") for n in range(3)))
     assert all(claim.lease_token and not claim.was_sent_before for claim in claims)
+
+
+async def test_an_intent_whose_commit_was_not_heard_of_has_its_lease_and_may_have_been_sent(
+    store: PaymentStore,
+) -> None:
+    intent = Intent(a_payment(PaymentState.CREATING, version=0), REQUEST, "token", 15)
+    write, sessions = store._database.write, store._sessions
+    [first] = await write(lambda connection: sessions.begin(connection, [intent]))
+    assert first is not None
+    assert first.lease_token == "token"
+    assert await write(lambda connection: sessions.begin(connection, [intent])) == [None]
+    again = await write(lambda connection: sessions.begin_again(connection, intent))
+    assert (again.lease_token, again.request, again.was_sent_before) == ("token", REQUEST, True)
 
 
 async def test_an_intent_whose_caller_left_before_its_turn_is_not_stored(

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from antom_payments import telemetry
 from antom_payments.errors import StoreUnavailable
 from antom_payments.payment import Payment
@@ -63,8 +65,11 @@ class Intents:
         await self._group.close()
 
     async def _commit(self, intents: Sequence[Intent]) -> list[SessionClaim | None]:
-        # Its parent is the first one's; the others' traces are linked.
+        return await self._database.write(lambda connection: self._begin(connection, intents))
+
+    async def _begin(
+        self, connection: AsyncConnection, intents: Sequence[Intent]
+    ) -> list[SessionClaim | None]:
+        # The transaction's parent is the first one's; the others' traces are linked.
         telemetry.link_elsewhere(*(intent.payment.traceparent for intent in intents))
-        return await self._database.write(
-            lambda connection: self._sessions.begin(connection, intents)
-        )
+        return await self._sessions.begin(connection, intents)

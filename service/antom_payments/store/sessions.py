@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,7 +60,7 @@ class Intent:
 
     payment: Payment
     """In CREATING."""
-    request: bytes
+    request: bytes = field(repr=False)
     """Antom's request body."""
     lease_token: str
     lease_seconds: float
