@@ -34,7 +34,7 @@ async def begun(store: PaymentStore, *, lease_seconds: float = 15, **more: Any) 
 
 async def confirmed(store: PaymentStore, **more: Any) -> Payment:
     """A payment whose buyer is awaited."""
-    return await store.confirm_session(await begun(store, **more), SESSION)
+    return (await store.confirm_session(await begun(store, **more), SESSION)).payment
 
 
 async def numbered(store: PaymentStore, count: int) -> list[Payment]:

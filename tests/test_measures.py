@@ -33,7 +33,7 @@ from antom_payments.grpc_api import StreamOptions
 from antom_payments.grpc_api import limits as grpc_limits
 from antom_payments.grpc_api import stream as grpc_stream
 from antom_payments.notifications import outcomes
-from antom_payments.store import PaymentStore, PoolOptions, group_commit
+from antom_payments.store import PaymentStore, PoolOptions
 from antom_payments.store import measures as store_measures
 from antom_payments.store.database import Database
 from antom_payments.store.outages import Trouble
@@ -164,13 +164,22 @@ async def test_who_waits_for_a_connection_is_seen_and_who_waits_too_long_is_coun
 async def test_a_group_commit_tells_its_size_and_what_waits(
     read: Readings, store: PaymentStore
 ) -> None:
-    read.of("histogram", group_commit, "group_sizes")
+    read.of("histogram", store_measures, "_group_sizes")
     await numbered(store, 3)
-    before = read.counts("group_sizes")[()]
+    before = read.counts("_group_sizes")[()]
     calls = [store.apply([notified(about(number))]) for number in (1, 2, 3)]
     await while_one_is_under_way(store, Transactions(store), *calls)
-    assert read.counts("group_sizes")[()] == before + 2
+    assert read.counts("_group_sizes")[()] == before + 2
     assert observed(store_measures.group_queue) == {(): 0}
+
+
+async def test_intents_tell_how_many_shared_a_transaction_and_what_waits(
+    read: Readings, store: PaymentStore
+) -> None:
+    read.of("histogram", store_measures, "_intent_sizes")
+    await numbered(store, 2)
+    assert read.counts("_intent_sizes")[()] == 2
+    assert observed(store_measures.intent_queue) == {(): 0}
 
 
 async def test_events_are_counted_once_for_each_that_was_committed(

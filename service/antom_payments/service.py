@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -100,6 +100,8 @@ class SessionAnswer:
 
     payment: Payment
     session: Session | None
+    event_id: str = field(default="", compare=False)
+    """Of the payment's newest event, when this very call appended it: its cursor needs no look."""
 
 
 class PaymentService:
@@ -296,8 +298,9 @@ class PaymentService:
         except AntomError:
             await kept(lambda: self._store.release_session(claim))
             raise
-        payment = await kept(lambda: self._store.confirm_session(claim, session))
-        return SessionAnswer(payment, None if payment.state.is_final else session)
+        stored = await kept(lambda: self._store.confirm_session(claim, session))
+        is_over = stored.payment.state.is_final
+        return SessionAnswer(stored.payment, None if is_over else session, stored.event_id)
 
     async def _refused(
         self, merchant: Merchant, claim: SessionClaim, refusal: AntomSaidNo

@@ -17,6 +17,7 @@ from typing import Any
 
 from antom.wires import authority
 from antom_payments.store import DataCipher, PaymentStore, open_store
+from antom_payments.store.sessions import Intent
 from bench.child import Child, module, running
 from bench.rounds import Sample
 from facts import a_payment
@@ -101,17 +102,24 @@ class Rig:
             yield Served(process, await process.answer())
 
     @asynccontextmanager
-    async def official(self, antom_port: int, threads: int) -> AsyncIterator[Served]:
-        """CreateSession around the official SDK, in its own environment."""
-        packages = next(path for path in sys.path if path.endswith("site-packages"))
-        command = (
-            *(str(official_sdk().python), "-W", "ignore", "-I"),
-            *(str(Path(__file__).with_name("sdk_server.py")), str(TESTS), str(SERVICE)),
-            *(packages, str(antom_port), str(threads)),
-        )
-        trusting = environment({}) | {"SSL_CERT_FILE": str(self._authority.ca_file)}
-        async with running(command, self.server_cores, trusting) as (process, _):
-            yield Served(process, await process.answer())
+    async def official_server(
+        self, database_url: str, antom_port: int, threads: int
+    ) -> AsyncIterator[Served]:
+        """The same as `server`, but for the official SDK as its client, in that one's packages."""
+        command = _beside_the_sdk("sdk_server", str(SERVICE), str(antom_port), str(threads))
+        environment_ = self._environment(database_url, antom_port)
+        async with running(command, self.server_cores, environment_, says="grpc_serving") as (
+            process,
+            told,
+        ):
+            yield Served(process, told["port"])
+
+    @asynccontextmanager
+    async def official_signer(self) -> AsyncIterator[Child]:
+        """The official SDK's signing."""
+        command = _beside_the_sdk("sdk_signing")
+        async with running(command, self.server_cores, environment({})) as (process, _):
+            yield process
 
     @asynccontextmanager
     async def script(self, name: str, *, measured: bool = False) -> AsyncIterator[Child]:
@@ -157,6 +165,14 @@ class Rig:
         return {"PYTHONPATH": str(TESTS)}
 
 
+def _beside_the_sdk(name: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs a script of this folder with the official SDK, our packages behind."""
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    script = str(Path(__file__).with_name(f"{name}.py"))
+    python = str(official_sdk().python)
+    return (python, "-W", "ignore", "-I", script, str(TESTS), packages, *arguments)
+
+
 async def measured(served: Served, operations: int, work: Any) -> Sample:
     """A rate, from an awaitable of the seconds that so many operations took."""
     spent = served.process.cpu_seconds()
@@ -167,18 +183,22 @@ async def measured(served: Served, operations: int, work: Any) -> Sample:
 async def begin_payments(store: PaymentStore, names: list[str]) -> None:
     """Payments that wait for what Antom tells, in one transaction."""
 
-    async def begin(connection: Any) -> None:
-        for name in names:
-            intent = a_payment(
+    intents = [
+        Intent(
+            a_payment(
                 version=0,
                 payment_request_id=name,
                 reference_order_id=name,
                 create_time=utc_now(),
                 update_time=utc_now(),
-            )
-            await store._sessions.begin(connection, intent, REQUEST, name, 10)
-
-    await store._database.write(begin)
+            ),
+            REQUEST,
+            lease_token=name,
+            lease_seconds=10,
+        )
+        for name in names
+    ]
+    await store._database.write(lambda connection: store._sessions.begin(connection, intents))
 
 
 def utc_now() -> datetime:

@@ -1,24 +1,24 @@
-"""CreateSession around the official SDK; the SDK's signing alone, too. Runs where the SDK is.
+"""`antom-payments serve` with the official SDK for its way to Antom. Runs where the SDK is.
 
-    python -I sdk_server.py TESTS SERVICE PACKAGES GATEWAY_PORT THREADS
+    python -I sdk_server.py TESTS PACKAGES SERVICE GATEWAY_PORT THREADS
 
-gRPC and protobuf come from PACKAGES, ours, so that both sides run on the same ones; what the SDK
-needs is found first. Prints its port. The SDK is synchronous: it is called in threads, one client
-for all, as its users do.
+Everything but the client is the product's: servicer, service, store, event log, reconciler. Its
+packages come from PACKAGES, ours, but what the SDK needs is found first. The SDK is synchronous: it
+is called in threads, one client for all, as its users do.
 """
 
 import asyncio
+import contextlib
+import json
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
-tests, service, packages, gateway_port, threads = sys.argv[1:]
+tests, packages, service, gateway_port, threads = sys.argv[1:]
 sys.path += [tests, str(Path(tests) / "official_sdk"), service, packages]
 
 import driver
-import grpc
-import uvloop
 from com.alipay.ams.api.default_alipay_client import DefaultAlipayClient
 from com.alipay.ams.api.model.amount import Amount
 from com.alipay.ams.api.model.buyer import Buyer
@@ -26,100 +26,101 @@ from com.alipay.ams.api.model.order import Order
 from com.alipay.ams.api.model.payment_factor import PaymentFactor
 from com.alipay.ams.api.model.payment_method import PaymentMethod
 from com.alipay.ams.api.model.product_code_type import ProductCodeType
+from com.alipay.ams.api.request.pay.alipay_pay_query_request import AlipayPayQueryRequest
 from com.alipay.ams.api.request.pay.alipay_payment_session_request import (
     AlipayPaymentSessionRequest,
 )
+from com.alipay.ams.api.response.pay.alipay_pay_query_response import AlipayPayQueryResponse
 from com.alipay.ams.api.response.pay.alipay_payment_session_response import (
     AlipayPaymentSessionResponse,
 )
-from com.alipay.ams.api.tools import signature_tool
 
-from antom_payments.v1 import payment_service_pb2 as pb
-from antom_payments.v1 import payment_service_pb2_grpc as pb_grpc
-from bench.obedience import obey, say
+from antom_payments import __main__, app
+from antom_payments.antom.messages import InquiryAnswer
+from antom_payments.antom.messages.inquiry import ORDER_NOT_EXIST
+from antom_payments.session import Session
 from keys import golden_pair
 
-CLIENT_ID = "SANDBOX_5X00000000000000"
 
+class OfficialClient:
+    """What the service asks of its client, answered by the SDK; it has no breaker, nor retries."""
 
-class Servicer(pb_grpc.PaymentServiceServicer):
-    """The contract's first method, and nothing but the SDK behind it: no database, no retries."""
-
-    def __init__(self):
-        self._client = DefaultAlipayClient(
+    def __init__(self, client_id):
+        self._sdk = DefaultAlipayClient(
             "https://localhost",
-            CLIENT_ID,
+            client_id,
             golden_pair("merchant").private,
             golden_pair("antom").public,
         )
         self._threads = ThreadPoolExecutor(int(threads))
 
-    async def CreateSession(self, request, context):  # noqa: ARG002, N802 - the stub's
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._threads, self._ask, request)
-        response = pb.CreateSessionResponse()
-        response.payment.payment_request_id = request.payment_request_id
-        response.payment.amount.CopyFrom(request.payment_amount)
-        response.session.payment_session_data = answer.payment_session_data
-        response.session.payment_session_id = answer.payment_session_id
-        return response
+    def refuse_while_shut(self):
+        """Never shut."""
 
-    def _ask(self, request):
-        answer = AlipayPaymentSessionResponse(self._client.execute(_antom_request(request)))
+    async def create_payment_session(self, body, *, budget_seconds):  # noqa: ARG002 - the product's
+        return await self._in_a_thread(self._session, json.loads(body))
+
+    async def inquire_payment(self, *, payment_request_id, **_rest):
+        return await self._in_a_thread(self._inquiry, payment_request_id)
+
+    async def _in_a_thread(self, work, asked):
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, asked)
+
+    def _session(self, body):
+        answer = AlipayPaymentSessionResponse(self._sdk.execute(_session_request(body)))
         assert answer.result.result_code == "SUCCESS", answer.result.result_code
-        return answer
+        return Session(
+            payment_session_data=answer.payment_session_data,
+            payment_session_id=answer.payment_session_id,
+            payment_session_expiry_time=datetime.fromisoformat(answer.payment_session_expiry_time),
+        )
+
+    def _inquiry(self, payment_request_id):
+        asked = AlipayPayQueryRequest()
+        asked.payment_request_id = payment_request_id
+        answer = AlipayPayQueryResponse(self._sdk.execute(asked))
+        assert answer.result.result_code == ORDER_NOT_EXIST, answer.result.result_code
+        return InquiryAnswer(exists=False, result_code=ORDER_NOT_EXIST)
 
 
-def _antom_request(request):
-    amount = Amount(request.payment_amount.currency_code, str(request.payment_amount.minor_units))
+def _session_request(body):
+    """The product's request in the SDK's types."""
     buyer = Buyer()
-    buyer.reference_buyer_id = request.order.buyer.reference_buyer_id
-    buyer.buyer_email = request.order.buyer.buyer_email
+    buyer.reference_buyer_id = body["order"]["buyer"]["referenceBuyerId"]
+    buyer.buyer_email = body["order"]["buyer"].get("buyerEmail")
     order = Order()
-    order.reference_order_id = request.order.reference_order_id
-    order.order_description = request.order.order_description
-    order.order_amount = amount
+    order.reference_order_id = body["order"]["referenceOrderId"]
+    order.order_description = body["order"]["orderDescription"]
+    order.order_amount = _amount(body["order"]["orderAmount"])
     order.buyer = buyer
     method = PaymentMethod()
-    method.payment_method_type = request.payment_method.payment_method_type
+    method.payment_method_type = body["paymentMethod"]["paymentMethodType"]
     factor = PaymentFactor()
-    factor.is_authorization = request.payment_factor.is_authorization
+    factor.is_authorization = body["paymentFactor"]["isAuthorization"]
     asked = AlipayPaymentSessionRequest()
     asked.product_code = ProductCodeType.CASHIER_PAYMENT
-    asked.payment_request_id = request.payment_request_id
+    asked.payment_request_id = body["paymentRequestId"]
     asked.order = order
-    asked.payment_amount = amount
+    asked.payment_amount = _amount(body["paymentAmount"])
     asked.payment_method = method
     asked.payment_factor = factor
-    asked.payment_redirect_url = request.payment_redirect_url
-    asked.payment_notify_url = "https://pay.example/antom/notify"
+    asked.payment_redirect_url = body["paymentRedirectUrl"]
+    asked.payment_notify_url = body["paymentNotifyUrl"]
     return asked
 
 
-async def sign(message, count):
-    """Sign so many times; seconds, CPU seconds, and the signature."""
-    key = golden_pair("merchant").private
-    told = [message[name] for name in ("method", "uri", "client_id", "date", "body")]
-    began, spent = time.perf_counter(), time.process_time()
-    for _ in range(count):
-        signature = signature_tool.sign(*told, key)
-    return {
-        "seconds": time.perf_counter() - began,
-        "cpu_seconds": time.process_time() - spent,
-        "signature": signature,
-    }
+def _amount(amount):
+    return Amount(amount["currency"], amount["value"])
 
 
-async def main():
+@contextlib.asynccontextmanager
+async def official_client(_origin, signer, _verifier, **_rest):
+    """Stands for `antom.open_client`."""
     driver._lead_port_443_to(int(gateway_port))
-    server = grpc.aio.server()
-    pb_grpc.add_PaymentServiceServicer_to_server(Servicer(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    say(port)
-    await obey({"sign": sign})
-    await server.stop(None)
+    yield OfficialClient(signer.client_id)
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    app.open_client = official_client
+    sys.argv = ["antom-payments", "serve"]
+    __main__.main()

@@ -1,4 +1,4 @@
-"""CreateSession, against the same method around the official SDK."""
+"""CreateSession, against the same server around the official SDK."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ THREADS = 8
 
 
 async def measure(rig: Rig) -> list[Line]:
-    """Ours stores the intent, the session and an event as well; theirs only asks Antom."""
+    """Both store the intent, the session and an event; only the client to Antom differs."""
     line = Line(
         key="create_session",
         title=f"CreateSession, {IN_FLIGHT} in flight",
         unit="sessions/s",
         ours="`serve` on PostgreSQL: intent, session and event are committed",
-        peer=f"a grpc.aio handler around the official SDK in {THREADS} threads; it stores nothing",
+        peer=f"the same, around the official SDK in {THREADS} threads instead of our client",
         floor=10,
     )
     runs = itertools.count()
     async with (
-        rig.fresh(POSTGRES) as url,
+        rig.fresh(POSTGRES) as our_url,
+        rig.fresh(POSTGRES) as their_url,
         rig.gateway() as antom,
-        rig.server(url, antom.port) as ours,
-        rig.official(antom.port, THREADS) as theirs,
+        rig.server(our_url, antom.port) as ours,
+        rig.official_server(their_url, antom.port, THREADS) as theirs,
         rig.script("load") as load,
     ):
 

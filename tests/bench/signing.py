@@ -41,13 +41,13 @@ async def measure(rig: Rig) -> list[Line]:
 
     async with (
         rig.script("signer", measured=True) as ours,
-        rig.official(antom_port=1, threads=1) as theirs,
+        rig.official_signer() as theirs,
     ):
         return [
             await interleave(
                 line,
                 rig.rounds,
                 lambda: sign(ours, rig.count(OURS)),
-                lambda: sign(theirs.process, rig.count(THEIRS)),
+                lambda: sign(theirs, rig.count(THEIRS)),
             )
         ]

@@ -67,7 +67,8 @@ async def test_every_filter_finds_its_pages_by_an_index_and_snapshots_end_soon(
         (FINAL, by_key),
         (FINAL_OF_BUSY, of_merchant, by_key),
     ):
-        statement = _page_statement(EVENTS // 2, 5_000, 64, event_filter)
+        place = {"after": EVENTS // 2, "until": EVENTS // 2 + 5_000, "most": 64}
+        statement = _page_statement(event_filter).params(place)
         await refuses_scans(store, statement, *indexes)
     by_place = "ix_payments_last_sequence"
     pk = "sqlite_autoindex_payments_1" if store._database.is_sqlite else "pk_payments"

@@ -137,7 +137,7 @@ async def seed_payment(store: PaymentStore, now: datetime, **changes: Any) -> Pa
         | changes
     )
     claim = await store.begin_session(intent, b"{}", lease_seconds=10)
-    return await store.confirm_session(claim, Session("data", "id"))
+    return (await store.confirm_session(claim, Session("data", "id"))).payment
 
 
 async def events_of(store: PaymentStore) -> list[PaymentEvent]:

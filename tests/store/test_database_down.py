@@ -188,7 +188,7 @@ async def test_a_session_whose_commits_were_cut_is_stored_exactly_once(
     claim = await begun(store, payment_request_id="order-2")
     assert claim.lease_token
     cut_around_commit(proxy, reached=reached)
-    payment = await store.confirm_session(claim, SESSION)
+    payment = (await store.confirm_session(claim, SESSION)).payment
     assert payment.payment_request_id == "order-2"
     assert [event.sequence for event in await whole_log(store)] == [1, 2]
     again = await begun(store, payment_request_id="order-2")

@@ -139,7 +139,7 @@ async def test_after_erasure_create_session_begins_again_with_the_callers_reques
     claim: SessionClaim = await begun(store)
     assert (claim.session, claim.request, claim.was_sent_before) == (None, REQUEST, True)
     assert claim.lease_token
-    payment = await store.confirm_session(claim, SESSION)
+    payment = (await store.confirm_session(claim, SESSION)).payment
     assert payment.state is PaymentState.AWAITING_BUYER
     again = await begun(store)
     assert again.session == SESSION
@@ -150,7 +150,7 @@ async def test_a_session_that_is_erased_while_antom_is_asked_is_not_kept(
 ) -> None:
     claim = await begun(store)
     await erased(store)
-    payment = await store.confirm_session(claim, SESSION)
+    payment = (await store.confirm_session(claim, SESSION)).payment
     assert payment.state is PaymentState.AWAITING_BUYER
     assert await rows(store, "SELECT 1 FROM private_data") == []
     assert (await begun(store)).session is None

@@ -297,7 +297,7 @@ async def test_every_step_of_a_session_is_walked_and_a_refusal_of_what_went_on_i
             after, _ = await store.refuse_session(claimed[case], "PARAM_ILLEGAL")
         else:
             renewed = replace(SESSION, payment_session_id="another")
-            after = await store.confirm_session(claimed[case], renewed)
+            after = (await store.confirm_session(claimed[case], renewed)).payment
         told = (await store.log.page(end)).events
         if (expected := step(case.state, case.news)) is None:
             assert (list(told), after) == ([], before), case

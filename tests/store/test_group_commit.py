@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from antom_payments.payment import EventType, Payment, PaymentState
+from antom_payments.payment import EventType, PaymentState
 from antom_payments.store import (
     AppliedOutcome,
+    Confirmed,
     Member,
     PaymentStore,
 )
@@ -102,9 +103,9 @@ async def test_answers_of_antom_about_sessions_share_the_transaction_with_notifi
         store.confirm_session(claims[0], SESSION),
     )
     assert transactions.count == before + 2
-    assert isinstance(confirmed_one, Payment)
+    assert isinstance(confirmed_one, Confirmed)
     assert confirmed_one == twice
-    assert confirmed_one.state is PaymentState.AWAITING_BUYER
+    assert confirmed_one.payment.state is PaymentState.AWAITING_BUYER
     assert isinstance(refused, tuple)
     failed, counts = refused
     assert counts
@@ -124,15 +125,17 @@ async def test_a_session_and_the_buyers_payment_in_one_group_keep_what_was_reach
     store: PaymentStore, transactions: Transactions
 ) -> None:
     claim = await begun(store)
-    payment, _ = await while_one_is_under_way(
+    confirmed_one, _ = await while_one_is_under_way(
         store,
         transactions,
         store.confirm_session(claim, SESSION),
         store.apply([notified(a_payment_fact())]),
     )
-    assert isinstance(payment, Payment)
+    assert isinstance(confirmed_one, Confirmed)
+    payment = confirmed_one.payment
     assert payment == await the_payment(store), "answered with all that was committed with it"
     assert (payment.state, payment.version) == (PaymentState.AUTHORIZED, 2)
+    assert confirmed_one.event_id == (await whole_log(store))[-1].event_id, "of its last_sequence"
 
 
 async def test_the_same_bytes_held_back_and_good_in_one_group_name_their_event_and_it_names_them(

@@ -89,15 +89,15 @@ async def test_antoms_answer_outlives_more_writes_than_the_database_takes(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused_once = asyncio.Event()
-    apply = till.store.apply
+    append = till.store._append
 
-    async def overloaded_once(members: Sequence[Member]) -> list[Applied]:
+    async def overloaded_once(members: Sequence[Member], session: str = "") -> list[Applied]:
         if not refused_once.is_set():
             refused_once.set()
             raise StoreOverloaded("store_writes")
-        return await apply(members)
+        return await append(members, session)
 
-    monkeypatch.setattr(till.store, "apply", overloaded_once)
+    monkeypatch.setattr(till.store, "_append", overloaded_once)
     till.antom.will(SESSION, session())
     assert (await till.create()).session
     assert refused_once.is_set()

@@ -147,11 +147,13 @@ class Breaker:
             return
         now = self._clock()
         self._outcomes.append((now, was_heard))
+        if was_heard:
+            return
         since = now - self._options.window_seconds
         outcomes = [heard for ended, heard in self._outcomes if ended >= since]
         failures = outcomes.count(False)
         enough = max(self._options.failures, self._options.failure_ratio * len(outcomes))
-        if not was_heard and failures >= enough:
+        if failures >= enough:
             self._open()
 
     def _open(self) -> None:

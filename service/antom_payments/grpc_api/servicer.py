@@ -74,7 +74,10 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
             answer = await self._service.create_session(
                 EVERYONE, asked, budget_seconds=budget_seconds
             )
-            cursor = await self._event_stream.cursor_after(answer.payment.last_sequence)
+            if answer.event_id:
+                cursor = self._event_stream.cursor_at(answer.payment.last_sequence, answer.event_id)
+            else:
+                cursor = await self._event_stream.cursor_after(answer.payment.last_sequence)
         return pb.CreateSessionResponse(
             payment=convert.payment_to_proto(answer.payment),
             session=convert.session_to_proto(answer.session) if answer.session else None,

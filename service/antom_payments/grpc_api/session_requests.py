@@ -28,6 +28,7 @@ CLASSES: Final[Mapping[str, type[Any]]] = {
 }
 """The domain's class of each message; one that is missing stops the import."""
 
+_SAME_NAMES: Final = frozenset(field.name for field in fields(SessionRequest)) - {"metadata"}
 _CAPTURE_MODES = {number: mode for mode, number in CAPTURE_MODES.items()}
 
 
@@ -42,11 +43,10 @@ def session_request(request: payment_service_pb2.CreateSessionRequest) -> Sessio
     capture_mode = _CAPTURE_MODES.get(factor.capture_mode)
     if capture_mode is None:
         faults.add("payment_factor.capture_mode", "is not a known value")
-    names = {field.name for field in fields(SessionRequest)}
     values = {
         field.name: _value(field, request, field.name, faults)
         for field in request.DESCRIPTOR.fields
-        if field.name in names - {"metadata"}
+        if field.name in _SAME_NAMES
     }
     faults.conclude()
     return SessionRequest(

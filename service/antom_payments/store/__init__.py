@@ -2,6 +2,7 @@
 
 payments.py      PaymentStore: what the service reads and writes
 group_commit.py  calls at the same time share one
+intents.py       those at the same time share one, too
 sessions.py      intent, lease, answer
 batch.py         one transaction's worth of facts, decided in memory
 facts.py         reads and writes of that batch
@@ -43,6 +44,7 @@ from antom_payments.store.members import (
     UNADOPTED,
     Applied,
     AppliedOutcome,
+    Confirmed,
     InquiryKind,
     Member,
     OrphanState,
@@ -63,6 +65,7 @@ __all__ = [
     "AppliedOutcome",
     "AuditRecord",
     "BackOffice",
+    "Confirmed",
     "DataCipher",
     "Erased",
     "EventLog",

@@ -68,6 +68,11 @@ class Database:
             self._measured.enter_context(context)
 
     @property
+    def options(self) -> PoolOptions:
+        """Its sizes and times."""
+        return self._pool
+
+    @property
     def engine(self) -> AsyncEngine:
         """The pool, for reading."""
         return self._engine

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import and_, bindparam, insert, or_, select, tuple_, update
@@ -206,15 +207,22 @@ async def _append(
 async def save_payments(connection: AsyncConnection, changed: Iterable[Payment]) -> None:
     """Update payment rows that this transaction has locked."""
     rows = [payment_to_row(payment) for payment in changed]
-    values: dict[str, Any] = {
-        name: bindparam(f"v_{name}") for name in rows[0] if name not in _PAYMENT_KEY
-    }
     await connection.execute(
-        update(payments).where(_keyed(payments, _PAYMENT_KEY)).values(values),
+        _saving(*rows[0]),
         [
             {f"{'k' if name in _PAYMENT_KEY else 'v'}_{name}": row[name] for name in row}
             for row in rows
         ],
+    )
+
+
+@cache
+def _saving(*names: str) -> Any:
+    """The statement that writes these columns, made once: making it costs more than running it."""
+    return (
+        update(payments)
+        .where(_keyed(payments, _PAYMENT_KEY))
+        .values({name: bindparam(f"v_{name}") for name in names if name not in _PAYMENT_KEY})
     )
 
 
@@ -231,18 +239,23 @@ async def _answers(
     if earlier:
         rows = await connection.execute(select(events).where(events.c.event_id.in_(earlier)))
         told |= {row["event_id"]: event_from_row(row) for row in rows.mappings()}
-    return [
-        Applied(
-            outcome=verdict.outcome,
-            # None when it was pruned since.
-            event=told.get((verdict.known.event_id if verdict.known else None) or ""),
-            payment=batch.payments.get(verdict.key) if verdict.key else None,
-            adopted=tuple(appended[known.event_id or ""] for known in verdict.adopted),
-            wanted=verdict.wanted,
-            is_leased=verdict.is_leased,
+    by_sequence = {event.sequence: event.event_id for event in appended.values()}
+    answers = []
+    for verdict in verdicts:
+        payment = batch.payments.get(verdict.key) if verdict.key else None
+        answers.append(
+            Applied(
+                outcome=verdict.outcome,
+                # None when it was pruned since.
+                event=told.get((verdict.known.event_id if verdict.known else None) or ""),
+                payment=payment,
+                adopted=tuple(appended[known.event_id or ""] for known in verdict.adopted),
+                wanted=verdict.wanted,
+                is_leased=verdict.is_leased,
+                newest_event_id=by_sequence.get(payment.last_sequence, "") if payment else "",
+            )
         )
-        for verdict in verdicts
-    ]
+    return answers
 
 
 def _fact_row(known: KnownFact) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
-from antom_payments.store.measures import group_sizes
+from antom_payments.store.measures import count_failure, count_group
+from antom_payments.store.outages import Trouble
 
 Member = TypeVar("Member")
 Answer = TypeVar("Answer")
@@ -56,8 +57,12 @@ class GroupCommit(Generic[Member, Answer]):
             StoreUnavailable when the database cannot be used, anything else about a member.
         most_members: of a transaction; a single call may have more.
         most_waiting: members that wait for the next transactions; with more, calls are refused.
+        limit: what the refusal calls that.
+        patience_seconds: after which a call whose transaction has not begun is given up: neither it
+            nor one that is cancelled is committed then. None for what must not be forgotten.
         pause: waits between a transaction and the next when calls wait already, to give other
             processes their turn. Whoever comes alone never waits for it.
+        measure: is told the size of each group.
     """
 
     def __init__(
@@ -66,12 +71,18 @@ class GroupCommit(Generic[Member, Answer]):
         *,
         most_members: int = 128,
         most_waiting: int = 1024,
+        limit: str = "store_writes",
+        patience_seconds: float | None = None,
         pause: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        measure: Callable[[int], None] = count_group,
     ) -> None:
         self._commit = commit
         self._most_members = most_members
         self._most_waiting = most_waiting
+        self._limit = limit
+        self._patience_seconds = patience_seconds
         self._pause = pause
+        self._measure = measure
         self._waiting: deque[_Call[Member, Answer]] = deque()
         self.members_waiting = 0
         """Members that wait for the next transactions."""
@@ -81,7 +92,8 @@ class GroupCommit(Generic[Member, Answer]):
     async def submit(self, members: Sequence[Member]) -> list[Answer]:
         """Commit ``members`` in one transaction, with others'; one answer each, in order.
 
-        A caller that is cancelled takes nothing back: its members are committed all the same.
+        A caller that is cancelled takes nothing back: its members are committed all the same,
+        unless the group has patience and their transaction has not begun.
 
         Raises:
             StoreOverloaded: too much waits already; nothing was done.
@@ -90,14 +102,23 @@ class GroupCommit(Generic[Member, Answer]):
         if self._is_closed:
             raise StoreUnavailable
         if self.members_waiting >= self._most_waiting:
-            raise StoreOverloaded("store_writes")
+            raise StoreOverloaded(self._limit)
         answers: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Call(members, answers, contextvars.copy_context()))
         self.members_waiting += len(members)
         if self._running is None:
             # In no caller's context: it goes on for others.
             self._running = asyncio.create_task(self._run(), context=contextvars.Context())
-        return await answers
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await answers
+        except TimeoutError:
+            count_failure(Trouble.SLOW)
+            raise StoreUnavailable from None
+
+    def waiting(self) -> Iterable[tuple[float, dict[str, str]]]:
+        """`members_waiting`, for metrics."""
+        yield self.members_waiting, {}
 
     async def close(self) -> None:
         """Take nothing more, and wait until all that was taken has been committed or failed."""
@@ -108,25 +129,32 @@ class GroupCommit(Generic[Member, Answer]):
     async def _run(self) -> None:
         """Commit groups until nothing waits."""
         while self._waiting:
-            await self._settle(self._next_group())
+            if group := self._next_group():
+                await self._settle(group)
             if self._waiting and self._pause:
                 await self._pause()
         self._running = None
 
     def _next_group(self) -> _Group[Member, Answer]:
-        """The calls that waited longest: at least one, and as many as fit."""
-        group = [self._waiting.popleft()]
-        size = len(group[0].members)
-        while self._waiting and size + len(self._waiting[0].members) <= self._most_members:
-            group.append(self._waiting.popleft())
-            size += len(group[-1].members)
-        self.members_waiting -= size
+        """The calls that waited longest: as many as fit, at least one unless all were given up."""
+        group: _Group[Member, Answer] = []
+        size = 0
+        while self._waiting:
+            members = len(self._waiting[0].members)
+            if group and size + members > self._most_members:
+                break
+            call = self._waiting.popleft()
+            self.members_waiting -= members
+            if self._patience_seconds is not None and call.answers.done():
+                continue
+            group.append(call)
+            size += members
         return group
 
     async def _settle(self, group: _Group[Member, Answer]) -> None:
         """Commit a group; halve it when it fails because of a member."""
         members = [member for call in group for member in call.members]
-        group_sizes.record(len(members))
+        self._measure(len(members))
         try:
             # In the first caller's context: its trace shows the transaction.
             committing = asyncio.create_task(self._commit(members), context=group[0].context)

@@ -9,14 +9,14 @@ number is read under it by a later statement, so the sequence has no holes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from opentelemetry.trace import Span, SpanKind
-from sqlalchemy import Result, Select, and_, func, insert, select, text
+from sqlalchemy import BigInteger, Result, Select, and_, bindparam, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments import telemetry
@@ -30,6 +30,11 @@ from antom_payments.store.tables import events, log_identity
 
 LOG_LOCK = 0x616E746F6D  # "antom": the advisory lock of the log's end, always taken last
 _FINAL = sorted(state.value for state in FINAL_STATES)
+_NEWEST = [
+    select(column).order_by(events.c.sequence.desc()).limit(1).scalar_subquery()
+    for column in (events.c.sequence, events.c.append_time)
+]
+_END_AND_CLOCK: Any = select(*_NEWEST, func.clock_timestamp())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,8 @@ class EventLog:
             LogCorrupt: a sequence is missing (unfiltered reads only).
             StoreUnavailable: the database cannot be used.
         """
-        statement = _page_statement(after, window, limit, event_filter)
-        result = await self._read(statement)
+        place = {"after": after, "until": after + window, "most": limit}
+        result = await self._read(_page_statement(event_filter), place)
         rows = result.mappings().all()
         head = rows[0]["log_head"] or 0
         oldest = rows[0]["log_oldest"] or 0
@@ -152,10 +157,12 @@ class EventLog:
         oldest, head = result.one()
         return (oldest or 0, head or 0)
 
-    async def _read(self, statement: Select[*tuple[Any, ...]]) -> Result[*tuple[Any, ...]]:
+    async def _read(
+        self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any] | None = None
+    ) -> Result[*tuple[Any, ...]]:
         """Never turned away: streams must go on while callers are too many."""
         return await self._database.read(
-            lambda connection: connection.execute(statement), sheds=False
+            lambda connection: connection.execute(statement, values), sheds=False
         )
 
     async def wait(self, timeout_seconds: float) -> None:
@@ -172,10 +179,14 @@ class EventLog:
         self._appended.set()
 
 
-def _page_statement(
-    after: int, window: int, limit: int, event_filter: EventFilter | None
-) -> Select[tuple[object, ...]]:
+def _page_statement(event_filter: EventFilter | None) -> Select[tuple[object, ...]]:
+    """The page `most` events long, `after` one sequence `until` another."""
+    return _UNFILTERED if event_filter is None else _made_page(event_filter)
+
+
+def _made_page(event_filter: EventFilter | None) -> Select[tuple[object, ...]]:
     """Events and the log's bounds in one statement, hence of one snapshot."""
+    after, until = bindparam("after", type_=BigInteger), bindparam("until", type_=BigInteger)
     # Two subqueries: SQLite walks the whole index for min and max in one.
     bounds = select(
         select(func.min(events.c.sequence)).scalar_subquery().label("log_oldest"),
@@ -185,9 +196,7 @@ def _page_statement(
         .scalar_subquery()
         .label("after_event_id"),
     ).subquery("bounds")
-    wanted = select(events).where(
-        and_(events.c.sequence > after, events.c.sequence <= after + window)
-    )
+    wanted = select(events).where(and_(events.c.sequence > after, events.c.sequence <= until))
     if event_filter is not None:
         if event_filter.merchant_accounts is not None:
             wanted = wanted.where(
@@ -203,12 +212,17 @@ def _page_statement(
             wanted = wanted.where(
                 events.c.state.in_(_FINAL), events.c.type != EventType.SDK_EVENT_REPORTED.value
             )
-    page = wanted.order_by(events.c.sequence).limit(limit).subquery("page")
+    most = bindparam("most", type_=BigInteger)
+    page = wanted.order_by(events.c.sequence).limit(most).subquery("page")
     return (
         select(bounds, page)
         .select_from(bounds.outerjoin(page, text("true")))
         .order_by(page.c.sequence)
     )
+
+
+# Made once: the tail reads it after each append, and making it costs as much as running it.
+_UNFILTERED = _made_page(None)
 
 
 def _refuse_holes(after: int, through: int, found: Sequence[PaymentEvent]) -> None:
@@ -266,11 +280,8 @@ async def _lock_end(
     connection: AsyncConnection, now: Callable[[], datetime]
 ) -> tuple[int, datetime]:
     """Lock the log's end; its last sequence, and the append time for what follows."""
-    newest = events.c.sequence.desc()
-    sequence = select(events.c.sequence).order_by(newest).limit(1).scalar_subquery()
-    append_time = select(events.c.append_time).order_by(newest).limit(1).scalar_subquery()
     if connection.dialect.name == "sqlite":
-        last, last_time = (await connection.execute(select(sequence, append_time))).one()
+        last, last_time = (await connection.execute(select(*_NEWEST))).one()
         return last or 0, max(last_time, now()) if last_time else now()
     # Whoever holds the lock and goes silent is cut off after two seconds.
     settings = [("idle_in_transaction_session_timeout", "2s")]
@@ -280,8 +291,7 @@ async def _lock_end(
     cut = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings)
     await connection.execute(text(f"SELECT pg_advisory_xact_lock(:key), {cut}"), {"key": LOG_LOCK})
     # A later statement: under READ COMMITTED it sees what the lock's previous holder committed.
-    statement = select(sequence, append_time, func.clock_timestamp())
-    last, last_time, clock = (await connection.execute(statement)).one()
+    last, last_time, clock = (await connection.execute(_END_AND_CLOCK)).one()
     return last or 0, max(last_time, clock) if last_time else clock
 
 

@@ -77,14 +77,13 @@ _appended = instruments.counter(
     labels={"event_type": list(EventType)},
     process=Process.BOTH,
 )
-group_sizes = instruments.histogram(
+_group_sizes = instruments.histogram(
     "antom_payments.log.commit.members",
     "{member}",
     "Notifications, answers and sessions that shared one appending transaction.",
     process=Process.BOTH,
     buckets=NUMBERS,
 )
-"""How many members group commits have."""
 group_queue = instruments.observed_gauge(
     "antom_payments.log.commit.waiting",
     "{member}",
@@ -93,6 +92,21 @@ group_queue = instruments.observed_gauge(
     process=Process.BOTH,
 )
 """How many members wait for a group commit."""
+
+_intent_sizes = instruments.histogram(
+    "antom_payments.intents.commit.members",
+    "{intent}",
+    "Intents to create a session that shared one transaction.",
+    buckets=NUMBERS,
+)
+intent_queue = instruments.observed_gauge(
+    "antom_payments.intents.commit.waiting",
+    "{intent}",
+    "Intents that wait for the next transactions.",
+    alert="DbSlow",
+    process=Process.BOTH,
+)
+"""How many intents wait for a group commit."""
 
 
 class DatabaseMeasures:
@@ -170,6 +184,16 @@ def count_retry(trouble: Trouble) -> None:
 def count_failure(trouble: Trouble) -> None:
     """A read or a write was given up."""
     _failures.add(1, {"trouble": trouble.value})
+
+
+def count_group(members: int) -> None:
+    """So many members share an appending transaction."""
+    _group_sizes.record(members)
+
+
+def count_intents(intents: int) -> None:
+    """So many intents share a transaction."""
+    _intent_sizes.record(intents)
 
 
 def count_appended(types: Iterable[EventType]) -> None:

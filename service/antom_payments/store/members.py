@@ -113,3 +113,15 @@ class Applied:
     """What it leaves to be asked: news that is held back, or whose payment is not known."""
     is_leased: bool = False
     """Of a session's result: whether it came under the lease that it was asked with."""
+    newest_event_id: str = ""
+    """Of the event at the payment's `last_sequence`, when this transaction appended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A payment whose session is stored."""
+
+    payment: Payment
+    event_id: str = ""
+    """Of the event at the payment's `last_sequence`, when it was appended with the session; empty
+    when it was not, as for a session that was stored before."""

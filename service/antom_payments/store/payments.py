@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,13 +31,15 @@ from antom_payments.store.inquiry_leases import (
     most_overdue,
     open_by_phase,
 )
+from antom_payments.store.intents import Intents
 from antom_payments.store.listing import PaymentListing
 from antom_payments.store.log import EventLog, append_span, read_identity
-from antom_payments.store.measures import count_appended, group_queue, open_by_state
+from antom_payments.store.measures import count_appended, group_queue, intent_queue, open_by_state
 from antom_payments.store.members import (
     UNADOPTED,
     Applied,
     AppliedOutcome,
+    Confirmed,
     Member,
     OrphanState,
     SessionResult,
@@ -91,7 +92,10 @@ class PaymentStore:
         self._leases = InquiryLeases(cadence, now)
         self._sessions = Sessions(cipher, now, self._inquiries, private_data_window)
         # SQLite has one writer at a time, and no queue of those that want to be the next.
-        self._appends = GroupCommit(self._commit, pause=_pause if database.is_sqlite else None)
+        pause = _pause if database.is_sqlite else None
+        self._appends = GroupCommit(self._commit, pause=pause)
+        self.waiting_appends = self._appends.waiting
+        self.intents = Intents(database, self._sessions, pause=pause)
         self.back_office = BackOffice(
             database, self._inquiries, cipher=cipher, now=now, on_append=self._tell_readers
         )
@@ -132,17 +136,12 @@ class PaymentStore:
             PaymentRequestIdReused: the id belongs to another payment.
             SessionInFlight: somebody else holds the lease.
         """
-        token = str(uuid.uuid4())
-        return await self._database.write(
-            lambda connection: self._sessions.begin(
-                connection, intent, request, token, lease_seconds
-            )
-        )
+        return await self.intents.begin(intent, request, lease_seconds)
 
-    async def confirm_session(self, claim: SessionClaim, session: Session) -> Payment:
+    async def confirm_session(self, claim: SessionClaim, session: Session) -> Confirmed:
         """Store Antom's session and its event; the payment after it."""
         applied = await self._conclude(claim, session=session)
-        return applied.payment or claim.payment
+        return Confirmed(applied.payment or claim.payment, applied.newest_event_id)
 
     async def refuse_session(self, claim: SessionClaim, result_code: str) -> tuple[Payment, bool]:
         """Store Antom's definite refusal and its event; the payment after it.
@@ -212,12 +211,9 @@ class PaymentStore:
             telemetry.link_elsewhere(*(payment.traceparent for payment in told))
             return answers
 
-    def waiting_appends(self) -> Iterable[tuple[float, dict[str, str]]]:
-        """How much waits for the next appends; for metrics."""
-        yield self._appends.members_waiting, {}
-
     async def close(self) -> None:
-        """Take no more appends, and wait for those under way."""
+        """Take no more intents and appends, and wait for those under way."""
+        await self.intents.close()
         await self._appends.close()
 
     async def _commit(self, members: Sequence[Member]) -> list[Applied]:
@@ -387,7 +383,10 @@ async def open_store(
                 private_data_window=private_data_window,
             )
             try:
-                with group_queue.read_from(store.waiting_appends):
+                with (
+                    group_queue.read_from(store.waiting_appends),
+                    intent_queue.read_from(store.intents.waiting),
+                ):
                     yield store
             finally:
                 await store.close()

@@ -7,8 +7,10 @@ members' news (facts.py): what that needs of the private data is at the end of t
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,12 +33,50 @@ PRIVATE_DATA_WINDOW = timedelta(hours=1)
 
 # Made once: with its values in it, a statement costs eight times as much (measured: 228 to 29 µs).
 _BEGIN: Mapping[str, Any] = {
-    name: inserting(payments).on_conflict_do_nothing(
-        index_elements=["merchant_account", "payment_request_id"]
-    )
+    name: inserting(payments)
+    .on_conflict_do_nothing(index_elements=["merchant_account", "payment_request_id"])
+    .returning(payments.c.merchant_account, payments.c.payment_request_id)
     for name, inserting in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
 }
 _KEEP_REQUEST = insert(private_data)
+
+
+def _keyed_update(table: Any) -> Any:
+    return update(table).where(
+        table.c.merchant_account == bindparam("k_merchant_account"),
+        table.c.payment_request_id == bindparam("k_payment_request_id"),
+    )
+
+
+_KEEP_SESSION = _keyed_update(private_data).values(
+    session=bindparam("v_session"), erase_time=bindparam("v_erase_time")
+)
+_END_LEASE = _keyed_update(payments).values(lease_token=None, lease_until_time=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A session that Antom is to be asked for, before it is."""
+
+    payment: Payment
+    """In CREATING."""
+    request: bytes = field(repr=False)
+    """Antom's request body."""
+    lease_token: str
+    lease_seconds: float
+    """How long nobody else may ask Antom for this payment."""
+    until: float = math.inf
+    """The time of the event loop until which somebody waits for it."""
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it is to be begun: its lease would keep others waiting for nobody."""
+        return asyncio.get_running_loop().time() < self.until
+
+    @property
+    def key(self) -> PaymentKey:
+        """The payment that it is about."""
+        return (self.payment.merchant_account, self.payment.payment_request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +114,43 @@ class Sessions:
         self._private_data_window = private_data_window
 
     async def begin(
-        self,
-        connection: AsyncConnection,
-        intent: Payment,
-        request: bytes,
-        lease_token: str,
-        lease_seconds: float,
-    ) -> SessionClaim:
-        """Store the intent, or find what became of it; take the lease when Antom must be asked."""
+        self, connection: AsyncConnection, intents: Sequence[Intent]
+    ) -> list[SessionClaim | None]:
+        """Store new intents with their leases; an answer for each, in order.
+
+        None is for a payment that is known, or whose intent comes a second time: `begin_again`;
+        and for an intent that nobody waits for any more.
+        """
         now = self._now()
-        lease = {
-            "lease_token": lease_token,
-            "lease_until_time": now + timedelta(seconds=lease_seconds),
-        }
-        inserted = await connection.execute(
-            _BEGIN[connection.dialect.name], {**payment_to_row(intent), **lease}
-        )
-        if inserted.rowcount:
-            await self._keep_request(connection, intent, request)
-            await self._inquiries.follow(connection, [(None, intent)])
-            return SessionClaim(intent, lease_token=lease_token, request=request)
-        row = await self._locked(connection, intent.merchant_account, intent.payment_request_id)
+        first: dict[PaymentKey, Intent] = {}
+        for intent in intents:
+            if intent.is_waited_for:
+                first.setdefault(intent.key, intent)
+        if not first:
+            return [None] * len(intents)
+        # Sorted: another process's intents wait for these in the same order.
+        rows = [
+            payment_to_row(first[key].payment) | _lease(first[key], now) for key in sorted(first)
+        ]
+        inserted = await connection.execute(_BEGIN[connection.dialect.name], rows)
+        stored = {(row.merchant_account, row.payment_request_id) for row in inserted}
+        new = [first[key] for key in sorted(stored)]
+        if new:
+            await self._keep_requests(connection, new)
+            await self._inquiries.follow(connection, [(None, intent.payment) for intent in new])
+        return [
+            SessionClaim(intent.payment, lease_token=intent.lease_token, request=intent.request)
+            if intent.key in stored and first.get(intent.key) is intent
+            else None
+            for intent in intents
+        ]
+
+    async def begin_again(self, connection: AsyncConnection, intent: Intent) -> SessionClaim:
+        """Find what became of a payment that is known; take the lease when Antom must be asked."""
+        now = self._now()
+        row = await self._locked(connection, intent.payment)
         payment = payment_from_row(row)
-        _refuse_other_fingerprint(payment, intent)
+        _refuse_other_fingerprint(payment, intent.payment)
         if payment.state.is_final or payment.state is PaymentState.AUTHORIZED:
             return SessionClaim(payment)
         stored = await self._private(connection, payment)
@@ -104,16 +158,20 @@ class Sessions:
         if stored is not None and stored.session is not None and expiry and expiry > now:
             return SessionClaim(payment, session=self._cipher.decrypt_session(stored.session))
         until = row["lease_until_time"]
-        if row["lease_token"] not in {None, lease_token} and until > now:
+        if row["lease_token"] not in {None, intent.lease_token} and until > now:
             raise SessionInFlight(payment.payment_request_id, (until - now).total_seconds())
-        await connection.execute(update(payments).where(*_is(payment)).values(**lease))
+        await connection.execute(
+            update(payments).where(*_is(payment)).values(**_lease(intent, now))
+        )
         if stored is None:
             # Erased since: the caller's request is all there is.
-            await self._keep_request(connection, payment, request)
+            await self._keep_requests(connection, [intent])
         else:
             await self._keep_longer(connection, payment)
-        kept = self._cipher.decrypt(stored.request) if stored else request
-        return SessionClaim(payment, lease_token=lease_token, request=kept, was_sent_before=True)
+        kept = self._cipher.decrypt(stored.request) if stored else intent.request
+        return SessionClaim(
+            payment, lease_token=intent.lease_token, request=kept, was_sent_before=True
+        )
 
     async def adopt(self, connection: AsyncConnection, payment: Payment) -> None:
         """Store a payment that was made elsewhere, unless it is known by now."""
@@ -123,17 +181,19 @@ class Sessions:
         )
         await self._inquiries.follow(connection, [(None, payment)])
 
-    async def _keep_request(
-        self, connection: AsyncConnection, payment: Payment, request: bytes
-    ) -> None:
+    async def _keep_requests(self, connection: AsyncConnection, intents: Sequence[Intent]) -> None:
+        until = self._now() + DEFAULT_SESSION_LIFE + self._private_data_window
         await connection.execute(
             _KEEP_REQUEST,
-            {
-                "merchant_account": payment.merchant_account,
-                "payment_request_id": payment.payment_request_id,
-                "request": self._cipher.encrypt(request),
-                "erase_time": self._now() + DEFAULT_SESSION_LIFE + self._private_data_window,
-            },
+            [
+                {
+                    "merchant_account": intent.payment.merchant_account,
+                    "payment_request_id": intent.payment.payment_request_id,
+                    "request": self._cipher.encrypt(intent.request),
+                    "erase_time": until,
+                }
+                for intent in intents
+            ],
         )
 
     async def _keep_longer(self, connection: AsyncConnection, payment: Payment) -> None:
@@ -157,17 +217,8 @@ class Sessions:
             .values(lease_token=None, lease_until_time=None)
         )
 
-    async def _locked(
-        self, connection: AsyncConnection, merchant_account: str, payment_request_id: str
-    ) -> Any:
-        rows = await connection.execute(
-            select(payments)
-            .where(
-                payments.c.merchant_account == merchant_account,
-                payments.c.payment_request_id == payment_request_id,
-            )
-            .with_for_update()
-        )
+    async def _locked(self, connection: AsyncConnection, payment: Payment) -> Any:
+        rows = await connection.execute(select(payments).where(*_is(payment)).with_for_update())
         return rows.mappings().one()
 
     async def _private(self, connection: AsyncConnection, payment: Payment) -> Any:
@@ -178,6 +229,13 @@ class Sessions:
             )
         )
         return rows.one_or_none()
+
+
+def _lease(intent: Intent, now: datetime) -> dict[str, Any]:
+    return {
+        "lease_token": intent.lease_token,
+        "lease_until_time": now + timedelta(seconds=intent.lease_seconds),
+    }
 
 
 def _is(payment: Payment) -> tuple[Any, Any]:
@@ -227,9 +285,7 @@ async def write_sessions(
     """Store the sessions of the batch, and end the leases that they came under."""
     if batch.sessions:
         await connection.execute(
-            _keyed_update(private_data).values(
-                session=bindparam("v_session"), erase_time=bindparam("v_erase_time")
-            ),
+            _KEEP_SESSION,
             [
                 _session_row(batch, key, cipher, private_data_window)
                 for key in sorted(batch.sessions)
@@ -237,7 +293,7 @@ async def write_sessions(
         )
     if batch.released:
         await connection.execute(
-            _keyed_update(payments).values(lease_token=None, lease_until_time=None),
+            _END_LEASE,
             [_key_row(key) for key in sorted(batch.released)],
         )
 
@@ -252,13 +308,6 @@ def _session_row(
         "v_session": cipher.encrypt_session(batch.sessions[key]),
         "v_erase_time": expiry + private_data_window,
     }
-
-
-def _keyed_update(table: Any) -> Any:
-    return update(table).where(
-        table.c.merchant_account == bindparam("k_merchant_account"),
-        table.c.payment_request_id == bindparam("k_payment_request_id"),
-    )
 
 
 def _key_row(key: PaymentKey) -> dict[str, Any]:
