@@ -77,6 +77,13 @@ _open_payments = instruments.gauge(
     alert="PaymentsStuck",
 )
 
+_last_counted = instruments.gauge(
+    "antom_payments.inquiry.last_counted.timestamp",
+    "s",
+    "When what is open was last searched and counted, in Unix time: the counts are as old.",
+    alert="PaymentsUnexamined, PaymentsStuck",
+)
+
 _log = telemetry.logger(__name__)
 
 
@@ -224,6 +231,7 @@ class Reconciler:
         open_payments = await self._store.open_payments_by_state()
         for state in PaymentState:
             _open_payments.set(open_payments.get(state.value, 0), {"state": state.value})
+        _last_counted.set(self._now().timestamp())
         return begun + len(adopted)
 
     async def _examine(self, claim: InquiryClaim) -> None:

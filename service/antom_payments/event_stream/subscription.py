@@ -156,7 +156,12 @@ class Subscription:
         return max(0.0, (head - here).total_seconds())
 
     def lag_events(self) -> int:
-        """How many events, wanted or not, lie between its place and the newest that was read."""
+        """How many events, wanted or not, lie between its place and the newest that was read.
+
+        Zero within a snapshot: it stands for the events before it, and none of them is owed.
+        """
+        if isinstance(self._mark, SnapshotMark):
+            return 0
         self._skip_unwanted()
         return max(0, self._ring.head.sequence - self._mark.sequence)
 
