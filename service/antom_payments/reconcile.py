@@ -66,13 +66,15 @@ _overdue = instruments.gauge(
 _open = instruments.gauge(
     "antom_payments.inquiry.open",
     "{payment}",
-    "Payments and orphans that Antom is still to be asked about, by phase; counted each minute.",
+    "Inquiries that are planned, of payments, settled ones too, and of orphans, by phase; counted "
+    "each minute.",
     labels={"phase": list(Phase)},
 )
 _open_payments = instruments.gauge(
     "antom_payments.payments.open",
     "{payment}",
-    "Payments that Antom is still to be asked about, by state; counted each minute.",
+    "Payments that are not settled, or of which an inquiry is wanted, by state; counted each "
+    "minute.",
     labels={"state": list(PaymentState)},
     alert="PaymentsStuck",
 )
