@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from antom_payments.event_stream import AfterCursor, BatchLimits, EventStream, P
 from antom_payments.fact import Outcome
 from antom_payments.payment import EventType, Payment
 from antom_payments.payment_event import EventFilter
-from antom_payments.store import PaymentStore
+from antom_payments.store import PaymentsPage, PaymentStore
 from event_stream.faulty_log import FaultyLog
 from event_stream.news import News, execute
 from event_stream.replica import Replica, encode, state_of, streaming
@@ -263,6 +264,24 @@ async def test_what_another_process_appended_an_instant_ago_is_in_the_snapshot_a
     await news.about("payment")
     await tail_is_at_head(stream)
     await replica.until_version(("default", "payment"), 3)
+    replica.leave()
+
+
+async def test_what_is_appended_once_the_last_page_was_read_is_told_after_the_snapshot(
+    store: PaymentStore, news: News, stream: EventStream
+) -> None:
+    await news.about("payment")
+    read = store.log.payments
+
+    async def overtaken(*place: Any, **options: Any) -> PaymentsPage:
+        page = await read(*place, **options)
+        await news.about("payment")
+        return page
+
+    store.log.payments = overtaken  # type: ignore[method-assign]
+    replica = await (await Replica().join(stream)).until_snapshot_end()
+    assert replica.cursor == await stream.cursor_after(1)
+    await replica.until_version(("default", "payment"), 2)
     replica.leave()
 
 
