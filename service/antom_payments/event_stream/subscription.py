@@ -44,7 +44,7 @@ class Batch:
     caught_up: bool = False
     """Everything up to the log's head as of the subscription's start was delivered."""
     snapshot_end: bool = False
-    """Every payment was delivered as it was at the batch's cursor."""
+    """Every payment was delivered as of the batch's cursor, or is by an event that follows."""
     live_time: datetime | None = None
     """When its newest event was appended; None of history, older than the subscription."""
 
