@@ -82,6 +82,22 @@ async def test_scrapes_at_the_same_time_are_each_whole(http: httpx.AsyncClient) 
     assert "antom_payments_tests_total 3.0\n" in answers[0].text
 
 
+@pytest.mark.parametrize("version", ["garbage", "1", "1.0.0.x", "x.y.z", "9.9.9", '"1.0.0"', "1.0"])
+async def test_whoever_asks_for_a_version_that_is_none_gets_metrics(
+    http: httpx.AsyncClient, version: str
+) -> None:
+    exposition, port = Exposition(), free_port()
+    provider = MeterProvider([exposition.reader], shutdown_on_exit=False)
+    provider.get_meter("test").create_counter("antom_payments.tests", "{test}", "Tests.").add(3)
+    async with admin_listener(("127.0.0.1", port), Readiness(), exposition):
+        for kind in ("application/openmetrics-text", "text/plain"):
+            accept = {"accept": f"{kind};version={version}"}
+            answer = await http.get(f"http://127.0.0.1:{port}/metrics", headers=accept)
+            assert answer.status_code == 200
+            assert "antom_payments_tests_total 3.0\n" in answer.text
+    provider.shutdown()
+
+
 async def test_metrics_that_are_off_are_not_found(http: httpx.AsyncClient) -> None:
     port = free_port()
     async with admin_listener(("127.0.0.1", port), Readiness(), None):

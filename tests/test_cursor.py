@@ -34,6 +34,7 @@ places = positions | st.builds(
     SnapshotPosition,
     st.integers(0, 2**64 - 1),
     st.builds(Position, st.integers(0, 2**64 - 1), st.binary(min_size=8, max_size=8)),
+    st.binary(min_size=8, max_size=8),
 )
 
 

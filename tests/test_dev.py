@@ -47,6 +47,17 @@ async def test_a_developer_takes_a_payment_as_told_and_sigterm_leaves_no_process
         "dev", "--folder", str(folder), *ON_FREE_PORTS, settings=theirs
     ) as developer:
         address, buyer = await told(developer)
+        metrics = {
+            words[1]: words[2]
+            for line in developer.lines
+            if (
+                words := re.match(r"Metrics of the (\w+): (http://127\.0\.0\.1:\d+/metrics)$", line)
+            )
+        }
+        async with httpx.AsyncClient(trust_env=False) as http:
+            for process, url in metrics.items():
+                assert "antom_payments_build_info" in (await http.get(url)).text, process
+        assert set(metrics) == {"server", "sidecar"}
         commands = [line.strip() for line in developer.lines if line.startswith("  antom-payments")]
         create = "create-session --payment-request-id pay-1 --amount 4200 --currency SGD"
         assert commands == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -15,6 +15,7 @@ from antom_payments.errors import StoreUnavailable
 from antom_payments.housekeeping import keep_house, prune_once
 from antom_payments.store import Kind, Oldest, PaymentStore
 from clock import FrozenClock
+from readings import observed
 from stored import aged, confirmed, numbered, rows
 
 PATIENCE = 20.0
@@ -28,7 +29,6 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryMetricReader]:
     meter = provider.get_meter("test")
     monkeypatch.setattr(housekeeping, "_pruned", meter.create_counter("pruned"))
     monkeypatch.setattr(housekeeping, "_oldest_sequence", meter.create_gauge("oldest_sequence"))
-    monkeypatch.setattr(housekeeping, "_oldest_age", meter.create_gauge("oldest_age"))
     yield reader
     provider.shutdown()
 
@@ -53,20 +53,14 @@ async def test_what_was_pruned_and_where_the_log_begins_is_counted(
     clock.advance(7201)
     kept = await store.log.event(4)
     assert kept is not None
-    removed, oldest = await prune_once(store.retention, now=clock.now)
+    removed, oldest = await prune_once(store.retention)
     assert removed == {Kind.EVENTS: 3, Kind.PRIVATE_DATA: 5}
     assert oldest == Oldest(4, kept.append_time)
-    values = told(readings)
-    assert values["pruned"] == {"events": 3, "private_data": 5}
-    assert values["oldest_sequence"] == {"": 4}
-    if store._database.is_sqlite:
-        assert values["oldest_age"] == {"": 7201}
+    assert told(readings)["pruned"] == {"events": 3, "private_data": 5}
 
 
-async def test_an_empty_database_needs_no_housekeeping(
-    store: PaymentStore, clock: FrozenClock
-) -> None:
-    assert await prune_once(store.retention, now=clock.now) == ({}, Oldest())
+async def test_an_empty_database_needs_no_housekeeping(store: PaymentStore) -> None:
+    assert await prune_once(store.retention) == ({}, Oldest())
 
 
 class Interrupted:
@@ -76,6 +70,7 @@ class Interrupted:
         self._retention = store.retention
         self._failures = failures
         self.works_again = asyncio.Event()
+        self.looks = asyncio.Semaphore(0)
 
     async def prune(self):
         if self._failures:
@@ -83,23 +78,50 @@ class Interrupted:
             raise StoreUnavailable
         async for removed in self._retention.prune():
             yield removed
+        self.works_again.set()
 
     async def oldest(self) -> Oldest:
-        found = await self._retention.oldest()
-        self.works_again.set()
-        return found
+        self.looks.release()
+        return await self._retention.oldest()
+
+
+@contextlib.asynccontextmanager
+async def keeping(interrupted: Interrupted, clock: FrozenClock) -> AsyncIterator[None]:
+    task = asyncio.create_task(
+        keep_house(interrupted, now=clock.now, pause_seconds=0.001)  # type: ignore[arg-type]  # it behaves as the real one
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def test_housekeeping_survives_an_outage(store: PaymentStore, clock: FrozenClock) -> None:
     await confirmed(store)
     clock.advance(7201)
     interrupted = Interrupted(store, failures=3)
-    keeping = asyncio.create_task(
-        keep_house(interrupted, now=clock.now, pause_seconds=0.001)  # type: ignore[arg-type]
-    )
-    async with asyncio.timeout(PATIENCE):
+    async with keeping(interrupted, clock):
         await interrupted.works_again.wait()
-    keeping.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await keeping
     assert await rows(store, "SELECT * FROM private_data") == []
+
+
+async def test_the_age_of_the_oldest_event_grows_while_nothing_can_be_pruned(
+    store: PaymentStore, readings: InMemoryMetricReader
+) -> None:
+    await confirmed(store)
+    oldest = await store.retention.oldest()
+    assert oldest.append_time is not None
+    clock = FrozenClock(oldest.append_time)
+    interrupted = Interrupted(store, failures=1_000_000)
+    async with keeping(interrupted, clock):
+        for _ in range(2):
+            # What the first look found is told when the second begins.
+            await interrupted.looks.acquire()
+        assert told(readings)["oldest_sequence"] == {"": oldest.sequence}
+        for days in (1, 400):
+            clock.advance(days * 86_400)
+        assert observed(housekeeping._oldest_age) == {(): 401 * 86_400}
+    assert observed(housekeeping._oldest_age) == {}

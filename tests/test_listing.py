@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -85,7 +86,9 @@ class Shop:
             for name in self._names.values()
         }
         service = PaymentService(store, merchants, now=clock.now)
-        self.listing = Listing(service, stream, weigh=lambda _: PAYMENT_BYTES)
+        self.listing = Listing(
+            service, stream, convert=lambda payment: payment, weigh=lambda _: PAYMENT_BYTES
+        )
 
     async def take(self, rows: Sequence[Row]) -> list[Payment]:
         """Payments as told by ``rows``."""
@@ -226,3 +229,49 @@ async def test_a_caller_gets_payments_of_its_own_merchants_only(
         caller, PaymentFilter(), PaymentOrder.CREATE_TIME_DESC, after=None, limit=10
     )
     assert {payment.merchant_account for payment in found} == listed
+
+
+class Crowded(PaymentService):
+    """Knows how many lists it read at once."""
+
+    reading = most_at_once = 0
+
+    async def list_payments(self, *words: Any, **more: Any) -> list[Payment]:
+        self.reading += 1
+        self.most_at_once = max(self.most_at_once, self.reading)
+        try:
+            return await super().list_payments(*words, **more)
+        finally:
+            self.reading -= 1
+
+
+async def test_lists_take_turns_and_give_way_and_convert_each_payment_once(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    antom: AntomClient | None = None  # nothing is asked of it
+    merchant = Merchant("default", antom, POLICY)  # type: ignore[arg-type]
+    service = Crowded(store, {"default": merchant}, now=clock.now)
+    await fill(store, [numbered_payment(n) for n in range(200)])
+    converted: list[Payment] = []
+    seen = [0]
+
+    def convert(payment: Payment) -> Payment:
+        converted.append(payment)
+        return payment
+
+    async def look() -> None:
+        while True:
+            seen.append(len(converted))
+            await asyncio.sleep(0)
+
+    request = PaymentListRequest(PaymentFilter(), PaymentOrder.CREATE_TIME_DESC, 200, "", bytes(16))
+    async with running(store.log) as stream:
+        listing = Listing(service, stream, convert=convert, weigh=lambda _: 1)
+        looking = asyncio.create_task(look())
+        pages = await asyncio.gather(*(listing.page(EVERYONE, request) for _ in range(6)))
+        looking.cancel()
+    assert [len(page.payments) for page in pages] == [200] * 6
+    assert len(converted) == 6 * 200
+    assert service.most_at_once == 2
+    # Two pages may each convert a portion in one turn of the loop.
+    assert max(later - earlier for earlier, later in itertools.pairwise(seen)) <= 2 * 64

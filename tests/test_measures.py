@@ -27,7 +27,7 @@ from antom.wires import Visit, free_port
 from antom_payments.antom import measures as antom_measures
 from antom_payments.antom.wire import open_wire
 from antom_payments.errors import AntomError, StoreUnavailable
-from antom_payments.event_stream import AfterCursor, EventStream
+from antom_payments.event_stream import AfterCursor, EventStream, Snapshot
 from antom_payments.event_stream import measures as stream_measures
 from antom_payments.grpc_api import StreamOptions
 from antom_payments.grpc_api import limits as grpc_limits
@@ -241,6 +241,15 @@ async def test_the_subscriber_who_is_furthest_behind_is_told_and_its_reads_are_c
         stream.measures.look()
         assert observed(stream_measures._most_behind) == {(): 0}
         assert observed(stream_measures._longest_lag) == {(): 0}
+
+
+async def test_a_place_in_a_snapshot_is_behind_nothing(store: PaymentStore) -> None:
+    await News(store).about(*(f"order-{number}" for number in range(12)))
+    async with streaming(store.log) as stream:
+        subscription = await stream.subscribe(Snapshot(), EVERYTHING)
+        stream.measures.look()
+        assert observed(stream_measures._most_behind) == {(): 0}
+        subscription.close()
 
 
 async def _at_the_start(stream: EventStream) -> Watcher:

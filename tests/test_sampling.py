@@ -213,7 +213,40 @@ def test_what_ends_after_a_trace_was_forgotten_is_kept_by_a_link_of_its_own(
     later.end()
     late.add_link(span_context(SAMPLED))
     late.end()
-    assert kept() == ["later", "late"]
+    assert kept() == ["late"]
+
+
+def test_what_ends_after_its_trace_leaves_nothing_behind() -> None:
+    provider = TracerProvider(LinkSampler(ALWAYS_OFF), shutdown_on_exit=False)
+    undecided_traces = UndecidedTraces(SimpleSpanProcessor(InMemorySpanExporter()))
+    provider.add_span_processor(undecided_traces)
+    tracer = provider.get_tracer("test")
+    for _ in range(3):
+        root = tracer.start_span("root", undecided(Context()))
+        late = tracer.start_span("late", trace.set_span_in_context(root, Context()))
+        root.end()
+        late.end()
+    assert not undecided_traces._waiting
+    provider.shutdown()
+
+
+def test_calls_of_one_trace_wait_for_each_other(tracer: trace.Tracer, kept: Names) -> None:
+    theirs = undecided(parent(UNSAMPLED, is_remote=True))
+    first, second = (tracer.start_span(name, theirs) for name in ("first", "second"))
+    first.end()
+    tracer.start_span("child", trace.set_span_in_context(second, Context())).end()
+    second.add_link(span_context(SAMPLED))
+    second.end()
+    assert kept() == ["first", "child", "second"]
+
+
+def test_a_transaction_that_others_share_keeps_no_trace(tracer: trace.Tracer, kept: Names) -> None:
+    with (
+        tracer.start_as_current_span("root", undecided(Context())),
+        tracer.start_as_current_span(sampling.TRANSACTION) as transaction,
+    ):
+        transaction.add_link(span_context(SAMPLED))
+    assert kept() == []
 
 
 def test_traces_that_never_end_give_way_to_newer_ones(tracer: trace.Tracer, kept: Names) -> None:

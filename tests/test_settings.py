@@ -195,6 +195,15 @@ def test_unknown_variables_are_told_with_the_setting_that_was_likely_meant(
     assert unknown[PREFIX + "DATABASE"] == PREFIX + "DATABASE_URL"
 
 
+def test_the_health_address_of_before_is_never_taken_for_the_public_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its letters the listener that strangers reach is nearer."""
+    monkeypatch.setenv(PREFIX + "NOTIFICATION_HEALTH_ADDRESS", "0.0.0.0:8081")
+    unknown = settings.unknown_variables()
+    assert unknown[PREFIX + "NOTIFICATION_HEALTH_ADDRESS"] == PREFIX + "NOTIFICATION_ADMIN_ADDRESS"
+
+
 def test_the_variables_that_kubernetes_sets_for_a_service_do_no_harm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,7 +8,8 @@ many events others have. AES-SIV needs no nonce, so one place has one text.
 
 The fingerprint is that of an event beside the place, the witness: a log that was restored to an
 older point, and went on differently, has another event there. The phase says which one it is.
-A place in a snapshot has its own sequence between phase and witness.
+A place in a snapshot has its own sequence between phase and witness, and last 8 bytes that tell the
+filter: which payments lie behind it, nobody could say of another one.
 The version byte and the log's id are associated data: a cursor of another log does not open.
 """
 
@@ -31,7 +32,7 @@ UNKNOWN_FINGERPRINT = bytes(8)
 
 _VERSION = b"\x01"
 _POSITION = struct.Struct(">BQ8s")
-_SNAPSHOT_POSITION = struct.Struct(">BQQ8s")
+_SNAPSHOT_POSITION = struct.Struct(">BQQ8s8s")
 _SNAPSHOT = 16
 """The phase byte of a place in a snapshot."""
 _TAG_BYTES = 16
@@ -76,12 +77,14 @@ START = Position(0, UNKNOWN_FINGERPRINT)
 class SnapshotPosition:
     """A place in a snapshot: payments whose newest event is up to `sequence` lie behind it.
 
-    `head` is the log's head (its phase is AFTER) as of the read that they came from: the witness.
-    An old payment's own event may be pruned; the head is kept as long as any event is.
+    `head` is the log's head (its phase is AFTER) when the snapshot began or, where it must keep up
+    with the log, when it was last read: the witness. An old payment's own event may be pruned.
+    `filter_id` is 8 bytes of the filter that chose the payments.
     """
 
     sequence: int
     head: Position
+    filter_id: bytes
 
 
 def fingerprint_of(event_id: str) -> bytes:
@@ -98,14 +101,14 @@ class CursorSeal:
         self._log_id = log_id.encode()
 
     def seal(self, position: Position | SnapshotPosition) -> str:
-        """The position as a cursor: 46 characters of base64url, 56 of a place in a snapshot.
+        """The position as a cursor: 46 characters of base64url, 67 of a place in a snapshot.
 
         Equal positions give equal text.
         """
         match position:
-            case SnapshotPosition(sequence, head):
+            case SnapshotPosition(sequence, head, filter_id):
                 plain = _SNAPSHOT_POSITION.pack(
-                    _SNAPSHOT, sequence, head.sequence, head.fingerprint
+                    _SNAPSHOT, sequence, head.sequence, head.fingerprint, filter_id
                 )
             case Position(sequence, fingerprint, phase):
                 plain = _POSITION.pack(phase, sequence, fingerprint)
@@ -122,10 +125,10 @@ class CursorSeal:
         if len(plain) == _POSITION.size:
             phase, sequence, fingerprint = _POSITION.unpack(plain)
             return Position(sequence, fingerprint, phase)
-        phase, sequence, head, fingerprint = _SNAPSHOT_POSITION.unpack(plain)
+        phase, sequence, head, fingerprint, filter_id = _SNAPSHOT_POSITION.unpack(plain)
         if phase != _SNAPSHOT:
             raise CursorInvalid
-        return SnapshotPosition(sequence, Position(head, fingerprint))
+        return SnapshotPosition(sequence, Position(head, fingerprint), filter_id)
 
     def seal_bytes(self, version: bytes, plain: bytes) -> str:
         """Seal anything else that goes to callers and comes back; ``version``, a byte, tells it."""

@@ -69,6 +69,7 @@ class LocalStack:
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     metrics_url: str = ""
     """Of the server."""
+    sidecar_metrics_url: str = ""
 
     async def first_ended(self) -> str:
         """Wait until one of the processes ends, which none should; its name."""
@@ -165,6 +166,7 @@ def _describe(folder: Path, ports: LocalPorts) -> LocalStack:
         notify_url=notify_url,
         emulator_url=emulator_url,
         metrics_url=f"http://127.0.0.1:{ports.admin}/metrics",
+        sidecar_metrics_url=f"http://127.0.0.1:{ports.notification_admin}/metrics",
         environment={PREFIX + name: value for name, value in own.items()},
     )
 
@@ -282,6 +284,7 @@ async def run_dev(folder: Path, ports: LocalPorts, *, say: Callable[[str], None]
         say("Then pay as the buyer would:")
         say(f"""  curl -d '{{"action": "approve"}}' {stack.emulator_url}/emulator/buyer/pay-1""")
         say(f"Metrics of the server: {stack.metrics_url}")
+        say(f"Metrics of the sidecar: {stack.sidecar_metrics_url}")
         say("Ctrl-C ends it; database and keys stay in the folder. The local Antom keeps nothing:")
         say("payments left open cannot be paid after a restart; use new ids then.")
         say("")

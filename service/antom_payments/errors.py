@@ -18,6 +18,7 @@ PaymentsError
 │   └── StoreOverloaded         too many wait for it
 ├── Undecipherable              what is stored needs a key that the key file does not hold
 ├── SchemaOutdated              the database needs `antom-payments migrate`
+├── IndexBeingBuilt             the migration would stop all use of payments behind a build
 ├── LogCorrupt                  the event log has a hole: never skipped
 ├── CursorError
 │   ├── CursorInvalid           garbled or foreign
@@ -205,6 +206,16 @@ class SchemaOutdated(PaymentsError):
         super().__init__(
             f"the database schema is {found or 'empty'}, {needed} is needed: "
             "run `antom-payments migrate`"
+        )
+
+
+class IndexBeingBuilt(PaymentsError):
+    """A migration would wait for an index that is being built, and everybody else behind it."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"an index of {table} is being built: run `antom-payments migrate` again when it is "
+            "done; nothing was changed"
         )
 
 

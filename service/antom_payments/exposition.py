@@ -24,9 +24,14 @@ class Exposition:
     async def text(self, accept: str) -> tuple[bytes, str]:
         """All metrics, and their content type: OpenMetrics when ``accept`` wants it.
 
+        Plain when it is garbage.
+
         In a thread, so that calls and streams go on; one at a time, because the reader's collector
         keeps what it collected in one place.
         """
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except Exception:  # noqa: BLE001 - a version that is none: the library compares it all the same
+            encode, content_type = choose_encoder("")
         async with self._turn:
             return await asyncio.to_thread(encode, self._registry), content_type

@@ -3,6 +3,8 @@
 Declared once, where they are used, with every label and its values: `docs/metrics.md` is made from
 this list, and a test compares it with what a running product exposes. A label never holds an id of
 a payment, a notification or a caller: each value makes a series of its own, for ever.
+
+Telling one never raises: see `fence`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from opentelemetry.metrics import (
 from opentelemetry.metrics import _Gauge as Gauge
 
 from antom_payments import telemetry
+from antom_payments.fence import fenced_method
 
 SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0),
@@ -139,7 +142,8 @@ def counter(
 ) -> Counter:
     """A counter that is added to."""
     _declare(Metric(name, Kind.COUNTER, unit, description, labels or {}, alert, process))
-    made = _COUNTERS[name] = telemetry.meter.create_counter(name, unit, description)
+    made = fenced_method(telemetry.meter.create_counter(name, unit, description), "add")
+    _COUNTERS[name] = made
     return made
 
 
@@ -154,7 +158,8 @@ def up_down_counter(
 ) -> UpDownCounter:
     """A number that is added to and taken from; Prometheus sees a gauge."""
     _declare(Metric(name, Kind.GAUGE, unit, description, labels or {}, alert, process))
-    return telemetry.meter.create_up_down_counter(name, unit, description)
+    made = telemetry.meter.create_up_down_counter(name, unit, description)
+    return fenced_method(made, "add")
 
 
 def gauge(
@@ -168,7 +173,7 @@ def gauge(
 ) -> Gauge:
     """A number that is set."""
     _declare(Metric(name, Kind.GAUGE, unit, description, labels or {}, alert, process))
-    return telemetry.meter.create_gauge(name, unit, description)
+    return fenced_method(telemetry.meter.create_gauge(name, unit, description), "set")
 
 
 def histogram(
@@ -183,9 +188,10 @@ def histogram(
 ) -> Histogram:
     """A distribution."""
     _declare(Metric(name, Kind.HISTOGRAM, unit, description, labels or {}, alert, process))
-    return telemetry.meter.create_histogram(
+    made = telemetry.meter.create_histogram(
         name, unit, description, explicit_bucket_boundaries_advisory=buckets
     )
+    return fenced_method(made, "record")
 
 
 def observed_gauge(

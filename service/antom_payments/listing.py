@@ -7,8 +7,10 @@ in neither.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from antom_payments.errors import CursorInvalid, FieldViolation, InvalidRequest
 from antom_payments.event_stream import EventStream
@@ -19,6 +21,13 @@ from antom_payments.service import Caller, PaymentService
 
 PAGE_BYTES = 512 * 1024
 """Of a page with more than one payment or event: half of what a server sends at most."""
+_PAGES_AT_ONCE = 2
+"""Lists wait for each other, and leave connections and the event loop to calls about a payment."""
+_CONVERTED_AT_ONCE = 64
+"""Payments that one turn of the event loop converts."""
+
+Told = TypeVar("Told")
+"""A payment as it is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +45,40 @@ class PaymentListRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentPage:
+class PaymentPage(Generic[Told]):
     """A page of payments; `next_page_token` is empty on the last."""
 
-    payments: tuple[Payment, ...]
+    payments: tuple[Told, ...]
     next_page_token: str
     cursor: str
     """Where the log ended before the first page was read."""
 
 
-class Listing:
+class Listing(Generic[Told]):
     """Lists payments, page by page.
 
     Args:
         service: whose payments.
         event_stream: running; whose cursors.
-        weigh: bytes of a payment in a response.
+        convert: makes a payment what is answered,
+        weigh: and tells the bytes of that in a response.
     """
 
     def __init__(
-        self, service: PaymentService, event_stream: EventStream, *, weigh: Callable[[Payment], int]
+        self,
+        service: PaymentService,
+        event_stream: EventStream,
+        *,
+        convert: Callable[[Payment], Told],
+        weigh: Callable[[Told], int],
     ) -> None:
         self._service = service
         self._event_stream = event_stream
+        self._convert = convert
         self._weigh = weigh
+        self._turns = asyncio.Semaphore(_PAGES_AT_ONCE)
 
-    async def page(self, caller: Caller, asked: PaymentListRequest) -> PaymentPage:
+    async def page(self, caller: Caller, asked: PaymentListRequest) -> PaymentPage[Told]:
         """The page that is asked for.
 
         Raises:
@@ -70,6 +87,10 @@ class Listing:
             LogRewound: the log was restored to a point before the first page.
             MerchantNotFound, StoreUnavailable.
         """
+        async with self._turns:
+            return await self._page(caller, asked)
+
+    async def _page(self, caller: Caller, asked: PaymentListRequest) -> PaymentPage[Told]:
         token = self._opened(asked) if asked.page_token else None
         if token is None:
             cursor = await self._event_stream.head_cursor()
@@ -83,10 +104,10 @@ class Listing:
             after=token.place if token else None,
             limit=asked.page_size + 1,
         )
-        payments = self._fitting(found[: asked.page_size])
+        payments = await self._fitting(found[: asked.page_size])
         next_page_token = ""
         if len(payments) < len(found):
-            place = place_of(payments[-1], asked.order)
+            place = place_of(found[len(payments) - 1], asked.order)
             following = PageToken(asked.list_id, place, cursor)
             next_page_token = seal_token(self._event_stream.seal, following)
         return PaymentPage(tuple(payments), next_page_token, cursor)
@@ -100,14 +121,19 @@ class Listing:
             raise _refusal("is of a request with other fields: only page_size may differ")
         return token
 
-    def _fitting(self, payments: Sequence[Payment]) -> Sequence[Payment]:
-        """As many as fit into a page; at least one."""
+    async def _fitting(self, payments: Sequence[Payment]) -> list[Told]:
+        """As many as fit into a page, at least one, converted; gives way to others in between."""
+        told: list[Told] = []
         size = 0
-        for count, payment in enumerate(payments):
-            size += self._weigh(payment)
-            if count and size > PAGE_BYTES:
-                return payments[:count]
-        return payments
+        for payment in payments:
+            if told and len(told) % _CONVERTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            one = self._convert(payment)
+            size += self._weigh(one)
+            if told and size > PAGE_BYTES:
+                break
+            told.append(one)
+        return told
 
 
 def _refusal(description: str) -> InvalidRequest:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Protocol
 
 from antom_payments.money import Money
@@ -81,6 +83,19 @@ class EventFilter:
     payment_request_ids: frozenset[str] | None = None
     types: frozenset[EventType] | None = None
     final_states_only: bool = False
+
+    @property
+    def admits_whole_payments(self) -> bool:
+        """Whether every event of a payment is admitted, or none."""
+        return self.types is None and not self.final_states_only
+
+    def identity(self) -> bytes:
+        """8 bytes that differ when two filters do; the same in every process and release."""
+        told = [
+            None if names is None else sorted(names)
+            for names in (self.merchant_accounts, self.payment_request_ids, self.types)
+        ]
+        return sha256(json.dumps([*told, self.final_states_only]).encode()).digest()[:8]
 
     def admits(self, event: Described) -> bool:
         """Whether the reader gets ``event``."""

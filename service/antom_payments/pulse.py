@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from importlib import metadata
 
 from antom_payments import instruments
+from antom_payments.fence import fenced
 from antom_payments.instruments import Process, Reading
 
 _SECONDS = 1.0
@@ -43,7 +44,7 @@ async def keep_pulse(
     *,
     seconds: float = _SECONDS,
 ) -> None:
-    """Measure the loop until cancelled, and ``look`` each time."""
+    """Measure the loop until cancelled, and ``look`` each time; that one fails only for itself."""
     instruments.begin_at_zero(process)
     clock = asyncio.get_running_loop().time
     with ExitStack() as reading:
@@ -53,7 +54,7 @@ async def keep_pulse(
             due = clock() + seconds
             await asyncio.sleep(seconds)
             _lag.record(max(0.0, clock() - due))
-            look()
+            fenced(look)()
 
 
 def _what_runs() -> Iterable[Reading]:

@@ -66,15 +66,24 @@ _overdue = instruments.gauge(
 _open = instruments.gauge(
     "antom_payments.inquiry.open",
     "{payment}",
-    "Payments and orphans that Antom is still to be asked about, by phase; counted each minute.",
+    "Inquiries that are planned, of payments, settled ones too, and of orphans, by phase; counted "
+    "each minute.",
     labels={"phase": list(Phase)},
 )
 _open_payments = instruments.gauge(
     "antom_payments.payments.open",
     "{payment}",
-    "Payments that Antom is still to be asked about, by state; counted each minute.",
+    "Payments that are not settled, or of which an inquiry is wanted, by state; counted each "
+    "minute.",
     labels={"state": list(PaymentState)},
     alert="PaymentsStuck",
+)
+
+_last_counted = instruments.gauge(
+    "antom_payments.inquiry.last_counted.timestamp",
+    "s",
+    "When what is open was last searched and counted, in Unix time: the counts are as old.",
+    alert="PaymentsUnexamined, PaymentsStuck",
 )
 
 _log = telemetry.logger(__name__)
@@ -224,6 +233,7 @@ class Reconciler:
         open_payments = await self._store.open_payments_by_state()
         for state in PaymentState:
             _open_payments.set(open_payments.get(state.value, 0), {"state": state.value})
+        _last_counted.set(self._now().timestamp())
         return begun + len(adopted)
 
     async def _examine(self, claim: InquiryClaim) -> None:

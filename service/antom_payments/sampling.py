@@ -31,6 +31,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceSt
 from opentelemetry.util.types import Attributes
 
 from antom_payments.errors import ConfigurationError
+from antom_payments.fence import fenced
 
 DEFAULT_RATIO = 0.05
 """Of the traces that begin here; callers decide about theirs (ops O-18)."""
@@ -45,6 +46,9 @@ _SAMPLERS: Mapping[str, Callable[[float], Sampler]] = {
     "parentbased_always_off": lambda _: ParentBased(ALWAYS_OFF),
     "parentbased_traceidratio": lambda ratio: ParentBased(TraceIdRatioBased(ratio)),
 }
+TRANSACTION = "transaction"
+"""Name of a transaction's span. Callers share one: its links tell of others' payments too."""
+
 _UNDECIDED = otel_context.create_key("antom_payments.undecided")
 
 
@@ -135,8 +139,9 @@ class LinkSampler(Sampler):
 
 @dataclass(slots=True)
 class _Waiting:
-    """What ended of a trace that is undecided."""
+    """What ended of a trace that is undecided, while a span that began it here goes on."""
 
+    roots: int = 0
     spans: list[ReadableSpan] = field(default_factory=list)
     is_kept: bool = False
 
@@ -144,7 +149,9 @@ class _Waiting:
 class UndecidedTraces(SpanProcessor):
     """Passes sampled spans on at once, and those of undecided traces once they are known to stay.
 
-    The others are forgotten when the trace's first span ends, or when ``most`` newer traces wait.
+    The others are forgotten when the trace's first span ends, or when ``most`` newer traces wait;
+    what ends after that is kept by a link of its own only. Its failures, and those of what it
+    passes spans to, end no span: see `fence`.
     """
 
     def __init__(self, exporting: SpanProcessor, *, most: int = 512) -> None:
@@ -155,11 +162,24 @@ class UndecidedTraces(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Pass it on: nothing is decided here."""
-        self._exporting.on_start(span, parent_context)
+        fenced(self._begin)(span)
+        fenced(self._exporting.on_start)(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Pass on what is kept, and what waited for that."""
-        if span.context is not None and span.context.trace_flags.sampled:
+        fenced(self._end)(span)
+
+    def _begin(self, span: ReadableSpan) -> None:
+        """Let a trace wait that is undecided from here on."""
+        if _is_sampled(span) or not _is_root(span):
+            return
+        with self._lock:
+            self._waiting.setdefault(_trace_id(span), _Waiting()).roots += 1
+            if len(self._waiting) > self._most:
+                self._waiting.popitem(last=False)
+
+    def _end(self, span: ReadableSpan) -> None:
+        if _is_sampled(span):
             self._exporting.on_end(span)
             return
         with self._lock:
@@ -169,14 +189,17 @@ class UndecidedTraces(SpanProcessor):
 
     def _kept_with(self, span: ReadableSpan) -> list[ReadableSpan]:
         """What ``span`` shows to be kept, itself among it."""
-        trace_id = span.context.trace_id if span.context is not None else 0
-        waiting = self._waiting.setdefault(trace_id, _Waiting())
+        trace_id = _trace_id(span)
+        is_linked = span.name != TRANSACTION and _is_any_sampled(span.links)
+        waiting = self._waiting.get(trace_id)
+        if waiting is None:
+            return [span] if is_linked else []
         waiting.spans.append(span)
-        waiting.is_kept = waiting.is_kept or _is_any_sampled(span.links)
-        if span.parent is None or span.parent.is_remote:
-            del self._waiting[trace_id]
-        elif len(self._waiting) > self._most:
-            self._waiting.popitem(last=False)
+        waiting.is_kept = waiting.is_kept or is_linked
+        if _is_root(span):
+            waiting.roots -= 1
+            if not waiting.roots:
+                del self._waiting[trace_id]
         if not waiting.is_kept:
             return []
         kept, waiting.spans = waiting.spans, []
@@ -189,6 +212,19 @@ class UndecidedTraces(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export what was passed on."""
         return self._exporting.force_flush(timeout_millis)
+
+
+def _trace_id(span: ReadableSpan) -> int:
+    return span.context.trace_id if span.context is not None else 0
+
+
+def _is_sampled(span: ReadableSpan) -> bool:
+    return span.context is not None and span.context.trace_flags.sampled
+
+
+def _is_root(span: ReadableSpan) -> bool:
+    """Whether it is the first of its trace in this process."""
+    return span.parent is None or span.parent.is_remote
 
 
 def _is_any_sampled(links: Sequence[Link] | None) -> bool:

@@ -187,8 +187,7 @@ class PaymentService:
         limit: int,
     ) -> list[Payment]:
         """At most ``limit`` payments in order, after a place; raises MerchantNotFound."""
-        scope = self.scope(caller, wanted.merchant_accounts)
-        mine = frozenset(self._merchants) if scope is None else scope
+        mine = self.named_scope(caller, wanted.merchant_accounts)
         wanted = replace(wanted, merchant_accounts=mine)
         return await self._store.listing.page(wanted, order, after=after, limit=limit)
 
@@ -228,6 +227,11 @@ class PaymentService:
         """
         mine = frozenset(self._merchant(caller, one).merchant_account for one in wanted)
         return mine or caller.merchant_accounts
+
+    def named_scope(self, caller: Caller, wanted: Collection[str]) -> frozenset[str]:
+        """The same by name: of all, those that are configured. Rows are found by merchant first."""
+        scope = self.scope(caller, wanted)
+        return frozenset(self._merchants) if scope is None else scope
 
     async def drain(self) -> None:
         """Wait until every call that left for Antom has been recorded."""

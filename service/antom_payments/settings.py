@@ -64,6 +64,8 @@ def _paths(value: object) -> object:
 
 
 Seconds = Annotated[PositiveFloat, AllowInfNan(False)]
+# By its letters it is nearest to NOTIFICATION_ADDRESS, which is the public listener.
+_RENAMED = {"NOTIFICATION_HEALTH_ADDRESS": "NOTIFICATION_ADMIN_ADDRESS"}
 _PATH = re.compile(r"/[!-\"$->@-~]*")
 """Visible ASCII without ? and #."""
 
@@ -287,7 +289,8 @@ def unknown_variables() -> dict[str, str]:
     strangers = {name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX)}
     hints = {}
     for name in sorted(strangers.difference(known)):
-        likely = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        renamed = [_RENAMED[name]] if name in _RENAMED else []
+        likely = renamed or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         hints[PREFIX + name] = PREFIX + likely[0] if likely else ""
     return hints
 

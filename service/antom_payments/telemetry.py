@@ -38,7 +38,7 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from antom_payments import redaction, sampling
+from antom_payments import fence, redaction, sampling
 from antom_payments.errors import ConfigurationError
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
@@ -118,17 +118,10 @@ def quiet_span(
 ) -> AbstractContextManager[trace.Span]:
     """A current span that records no texts of exceptions: they may quote what they choke on.
 
-    Its parent is the current span, unless ``context`` names another or none.
+    Its parent is the current span, unless ``context`` names another or none. Telemetry that fails
+    leaves the block alone.
     """
-    return tracer.start_as_current_span(
-        name,
-        context=context,
-        kind=kind,
-        attributes=attributes,
-        links=links,
-        record_exception=False,
-        set_status_on_exception=False,
-    )
+    return fence.span(tracer, name, kind, context=context, attributes=attributes, links=links)
 
 
 def current_traceparent() -> str:

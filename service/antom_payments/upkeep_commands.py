@@ -89,7 +89,7 @@ async def _prune(*, dry_run: bool) -> None:
         if dry_run:
             counts, oldest = await store.retention.due(), await store.retention.oldest()
         else:
-            counts, oldest = await housekeeping.prune_once(store.retention, now=now)
+            counts, oldest = await housekeeping.prune_once(store.retention)
     verb = "Would remove" if dry_run else "Removed"
     for kind in Kind:
         _say(f"{verb} {counts.get(kind, 0)} {_WORDS[kind]}.")

@@ -114,7 +114,7 @@ class Process:
             if self._order["events_are_old"]:
                 store.retention._windows = Windows(events=timedelta())
             self.ready()
-            await prune_once(store.retention, now=self._now)
+            await prune_once(store.retention)
 
     async def _limit(self) -> None:
         """Bound the files that others write; as their user and group, who alone may do that."""

@@ -24,6 +24,10 @@ from antom_payments.v1.payment_service_pb2 import (
     CreateSessionResponse,
     GetPaymentRequest,
     GetPaymentResponse,
+    ListPaymentEventsRequest,
+    ListPaymentEventsResponse,
+    ListPaymentsRequest,
+    ListPaymentsResponse,
     ReportSdkEventRequest,
     ReportSdkEventResponse,
     StreamPaymentEventsRequest,
@@ -57,6 +61,16 @@ class ScriptedService(PaymentServiceServicer):
     async def GetPayment(  # noqa: N802 the contract's name
         self, request: GetPaymentRequest, context: Context
     ) -> GetPaymentResponse:
+        return await self._answer(request, context)
+
+    async def ListPayments(  # noqa: N802 the contract's name
+        self, request: ListPaymentsRequest, context: Context
+    ) -> ListPaymentsResponse:
+        return await self._answer(request, context)
+
+    async def ListPaymentEvents(  # noqa: N802 the contract's name
+        self, request: ListPaymentEventsRequest, context: Context
+    ) -> ListPaymentEventsResponse:
         return await self._answer(request, context)
 
     async def ReportSdkEvent(  # noqa: N802 the contract's name

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from antom_payments.client import AfterCursor, CursorInvalid, InvalidRequest, NotFound
+from antom_payments.client import (
+    PLAINTEXT,
+    AfterCursor,
+    CallFailed,
+    CursorInvalid,
+    InvalidRequest,
+    NotFound,
+    connect,
+)
 from antom_payments.fact import Outcome
 from antom_payments.payment import PaymentState
 from antom_payments.store import PaymentStore
-from antom_payments.v1.payment_event_pb2 import PAYMENT_EVENT_TYPE_PAYMENT_CANCELLED
-from antom_payments.v1.payment_pb2 import PAYMENT_STATE_FAILED
-from antom_payments.v1.payment_service_pb2 import PAYMENT_ORDER_UPDATE_TIME_ASC
+from antom_payments.v1.payment_event_pb2 import PAYMENT_EVENT_TYPE_PAYMENT_CANCELLED, PaymentEvent
+from antom_payments.v1.payment_pb2 import (
+    PAYMENT_STATE_AUTHORIZED,
+    PAYMENT_STATE_FAILED,
+    PAYMENT_STATE_SUCCEEDED,
+    Payment,
+)
+from antom_payments.v1.payment_pb2 import (
+    PaymentState as State,
+)
+from antom_payments.v1.payment_service_pb2 import (
+    PAYMENT_ORDER_UPDATE_TIME_ASC,
+    ListPaymentsResponse,
+    StreamPaymentEventsResponse,
+)
+from client.scripted import ScriptedService, say, scripted_server
 from client.test_real_server import caller, following, ids
 from facts import NOW
 from grpc_api.test_lists import hourly
 from grpc_api.world import serving
 from listed import fill
+from test_docs import README, blocks
 
 HOUR = timedelta(hours=1)
 
@@ -103,3 +126,38 @@ async def test_refusals_of_lists_are_typed(store: PaymentStore) -> None:
             await anext(payments.list_payment_events(page_token="garbage").pages())
         with pytest.raises(NotFound):
             await anext(payments.list_payments(merchant_accounts=["rival"]).pages())
+
+
+def shown(merchant: str, version: int, state: State.ValueType) -> Payment:
+    return Payment(
+        merchant_account=merchant, payment_request_id="pay-1", version=version, state=state
+    )
+
+
+async def test_the_example_of_the_readme_knows_what_is_authorized_and_nothing_else() -> None:
+    """Two merchants may use one id; news that is older than the list changes nothing."""
+    news = [
+        shown("a", 2, PAYMENT_STATE_AUTHORIZED),
+        shown("a", 4, PAYMENT_STATE_SUCCEEDED),
+        shown("c", 1, PAYMENT_STATE_FAILED),
+        shown("d", 2, PAYMENT_STATE_AUTHORIZED),
+        shown("b", 2, PAYMENT_STATE_FAILED),
+    ]
+    events = [
+        PaymentEvent(event_id=str(number), payment=payment) for number, payment in enumerate(news)
+    ]
+    listed = [shown(merchant, 3, PAYMENT_STATE_AUTHORIZED) for merchant in ("a", "b")]
+    service = ScriptedService(
+        answers=[ListPaymentsResponse(payments=listed, cursor="c")],
+        streams=[say(StreamPaymentEventsResponse(events=events, cursor="d"))],
+    )
+    [code] = [code for code in blocks(README, "python") if "watch_what_is_authorized" in code]
+    example: dict[str, Any] = {}
+    exec(code, example)  # noqa: S102 our own page
+    known: dict[tuple[str, str], Payment] = {}
+    async with scripted_server(service) as server:
+        example["connect"] = lambda _: connect(server.target, credentials=PLAINTEXT)
+        with pytest.raises(CallFailed, match="the script is over"):
+            await example["watch_what_is_authorized"](known)
+    assert service.requests[1].after_cursor == "c"
+    assert known == {("b", "pay-1"): listed[1], ("d", "pay-1"): news[3]}

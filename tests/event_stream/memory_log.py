@@ -105,18 +105,25 @@ class MemoryLog:
         return LogPage(found, through, self._oldest, self.head, before.event_id if before else "")
 
     async def payments(
-        self, after: int, *, witness: int, limit: int, event_filter: EventFilter
+        self,
+        after: int,
+        *,
+        witness: int,
+        limit: int,
+        event_filter: EventFilter,
+        up_to: int | None = None,
     ) -> PaymentsPage:
         await self._take_time()
         wanted = replace(event_filter, types=None)
+        end = self.head if up_to is None else up_to
         rows = sorted(self.newest.values(), key=lambda payment: payment.last_sequence)
         found = tuple(
             payment
             for payment in rows
-            if payment.last_sequence > after
+            if after < payment.last_sequence <= end
             and wanted.admits(replace(self.events[self.head], payment=payment))
         )[:limit]
-        through = found[-1].last_sequence if len(found) == limit else max(after, self.head)
+        through = found[-1].last_sequence if len(found) == limit else max(after, end)
         newest, kept = self.events.get(self.head), self.events.get(witness)
         return PaymentsPage(
             found,
@@ -125,6 +132,7 @@ class MemoryLog:
             newest.event_id if newest else "",
             newest.append_time if newest else None,
             kept.event_id if kept else "",
+            kept.append_time if kept else None,
         )
 
     async def first_since(self, time: datetime) -> int:

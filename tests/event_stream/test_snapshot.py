@@ -246,10 +246,66 @@ async def test_slow_subscribers_of_snapshots_hold_one_page_and_take_turns(
         await asyncio.gather(*(replica.until_snapshot_end() for replica in reading))
         assert log.most_at_once <= 2
         assert len(idle.told) == 3
-        # What changed behind it comes once, with its latest state.
+        # What changed before it was told comes by its events.
         await idle.until_snapshot_end()
+        assert len(idle.told) == 20  # the page that it held, and what has not changed
+        for number in range(15):
+            await idle.until_version(("default", f"payment-{number}"), 2)
     assert idle.payments == states(await all_payments(store))
-    assert len(idle.told) <= 36
+
+
+async def test_a_snapshot_ends_while_payments_change_faster_than_it_is_taken(
+    store: PaymentStore, news: News, stream: EventStream
+) -> None:
+    keys = [f"payment-{n:02}" for n in range(40)]
+    await news.about(*keys)
+    replica = await Replica().join(stream)
+    for turn in range(20):
+        await replica.take(most=2)
+        if replica.snapshot_ends:
+            break
+        await news.about(*(keys[(3 * turn + n) % 40] for n in range(3)))
+    assert replica.snapshot_ends == 1
+    await tail_is_at_head(stream)
+    await (await replica.join(stream)).until_caught_up()
+    assert replica.payments == states(await all_payments(store))
+
+
+async def test_a_payment_that_changes_by_an_event_that_is_not_wanted_is_in_the_snapshot(
+    store: PaymentStore, news: News, stream: EventStream
+) -> None:
+    keys = [f"payment-{n}" for n in range(8)]
+    await news.about(*keys)
+    replica = await Replica(EventFilter(types=frozenset({EventType.PAYMENT_SUCCEEDED}))).join(
+        stream
+    )
+    await replica.take()
+    await news.about(*keys)
+    await replica.until_snapshot_end()
+    assert replica.payments == states(await all_payments(store))
+
+
+async def test_a_place_in_a_snapshot_is_of_its_filter_alone(
+    news: News, stream: EventStream
+) -> None:
+    await news.about(*(f"payment-{n}" for n in range(8)))
+    wanted = EventFilter(merchant_accounts=frozenset({"default", "other"}))
+    replica = await Replica(wanted).join(stream)
+    await replica.take()
+    for other in (
+        EVERYTHING,
+        EventFilter(merchant_accounts=frozenset({"default"})),
+        EventFilter(payment_request_ids=frozenset({"default", "other"})),
+        EventFilter(wanted.merchant_accounts, final_states_only=True),
+        EventFilter(wanted.merchant_accounts, types=frozenset(EventType)),
+    ):
+        with pytest.raises(CursorInvalid):
+            await stream.subscribe(AfterCursor(replica.cursor), other)
+    same = EventFilter(merchant_accounts=frozenset({"other", "default"}))
+    (await stream.subscribe(AfterCursor(replica.cursor), same)).close()
+    await replica.until_snapshot_end()
+    # Past its end it is a place in the log, for everybody.
+    (await stream.subscribe(AfterCursor(replica.cursor), EVERYTHING)).close()
 
 
 async def test_what_another_process_appended_an_instant_ago_is_in_the_snapshot_and_not_repeated(
@@ -306,7 +362,7 @@ async def test_garbled_places_in_a_snapshot_are_invalid(
     store: PaymentStore, stream: EventStream
 ) -> None:
     seal = CursorSeal(store.log.cursor_key, store.log.log_id)
-    cursor = seal.seal(SnapshotPosition(0, Position(0, bytes(8))))
+    cursor = seal.seal(SnapshotPosition(0, Position(0, bytes(8)), EVERYTHING.identity()))
     for text in (cursor[:-1], cursor[::-1], cursor + "A"):
         with pytest.raises(CursorInvalid):
             await stream.subscribe(AfterCursor(text), EVERYTHING)

@@ -23,6 +23,7 @@ from event_stream.memory_log import MemoryLog, event_of
 from event_stream.news import News, execute
 from event_stream.watching import (
     EVERYTHING,
+    PATIENCE,
     AfterCursor,
     Earliest,
     Latest,
@@ -425,3 +426,38 @@ async def test_an_event_is_serialised_once_for_all(store: PaymentStore, news: Ne
         assert (await subscription.next(0)).caught_up  # type: ignore[union-attr]
         assert (await subscription.next(0)).data == b"eventeventevent"  # type: ignore[union-attr]
     assert len(made) == 3
+
+
+class RestoredLog(MemoryLog):
+    """A log of five that tells once that it has eight: a restore takes three away right then."""
+
+    def __init__(self) -> None:
+        super().__init__(turns=0)
+        for _ in range(5):
+            self.append(event_of())
+        self.is_told = False
+
+    async def bounds(self) -> tuple[int, int]:
+        oldest, head = await super().bounds()
+        if self.is_told:
+            return oldest, head
+        self.is_told = True
+        return oldest, head + 3
+
+
+async def test_a_head_that_a_restore_took_back_is_not_waited_for() -> None:
+    log = RestoredLog()
+    stream = EventStream(log, encode=encode)  # type: ignore[arg-type]
+    async with asyncio.timeout(PATIENCE):
+        await tail_is_at_head(stream)
+        for start in (Latest(), Earliest()):
+            log.is_told = False
+            watcher = await (await Watcher.start(stream, start)).until_caught_up()
+            assert watcher.sequences == ([] if start == Latest() else [1, 2, 3, 4, 5])
+            watcher.close()
+        log.is_told = False
+        page, is_last = await stream.page(Earliest(), EVERYTHING, limit=9, size_bytes=10_000)
+        assert (len(page.entries), is_last) == (5, True)
+        log.is_told = False
+        with pytest.raises(LogRewound):
+            await Watcher.start(stream, AfterCursor(stream.cursor_at(7, "lost")))

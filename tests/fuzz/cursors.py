@@ -12,7 +12,7 @@ from antom_payments.errors import CursorInvalid
 from fuzz.mutation import ODD_TEXTS, mutated_bytes
 from fuzz.target import Input, Kind, Target, must, nothing_more
 
-_LENGTHS = (46, 56)
+_LENGTHS = (46, 67)
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
@@ -22,7 +22,7 @@ def _sealed(seal: CursorSeal) -> dict[str, Position | SnapshotPosition]:
     for sequence in (0, 1, 7, 2**32, 2**64 - 1):
         places += [Position(sequence, sequence.to_bytes(8), phase) for phase in Phase]
         head = Position(sequence, sequence.to_bytes(8))
-        places.append(SnapshotPosition(sequence // 2, head))
+        places.append(SnapshotPosition(sequence // 2, head, sequence.to_bytes(8)))
     return {seal.seal(place): place for place in places}
 
 

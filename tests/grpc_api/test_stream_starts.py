@@ -15,11 +15,12 @@ from antom_payments.store import PaymentStore
 from antom_payments.v1 import payment_event_pb2
 from antom_payments.v1 import payment_service_pb2 as pb
 from event_stream.foreign_log import fill
-from event_stream.news import execute
+from event_stream.news import News, execute
 from grpc_api.world import (
     Following,
     connected,
     options,
+    refusal_of,
     serving,
     stream_options,
     until,
@@ -278,3 +279,49 @@ async def test_a_subscriber_that_does_not_read_its_snapshot_is_let_go(
         refusal = await stuck.until_end()
     assert refusal.reason == "SUBSCRIBER_TOO_SLOW"
     assert stuck.responses[-1].payments
+
+
+async def test_a_snapshot_of_one_payment_is_one_read_however_long_the_log_is(
+    store: PaymentStore, database_url: str
+) -> None:
+    """Also when its merchant is not named."""
+    await News(store).about("mine", "last")
+    for statement in (
+        "DELETE FROM events WHERE sequence = 1",
+        "UPDATE events SET sequence = 2000000",
+        "UPDATE payments SET last_sequence = 2000000 WHERE payment_request_id = 'last'",
+    ):
+        await execute(database_url, statement)
+    async with serving(store, merchants=("default", "other")) as served:
+        reads = 0
+        read = store.log.payments
+
+        async def counted(*words: Any, **more: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await read(*words, **more)
+
+        store.log.payments = counted  # type: ignore[method-assign]
+        following = served.follow(snapshot(payment_request_ids=["mine"]))
+        await following.until_marker("snapshot_end")
+        assert sum(len(response.payments) for response in following.responses) == 1
+        assert reads == 1
+        following.call.cancel()
+
+
+async def test_a_place_in_a_snapshot_with_another_filter_is_no_cursor(
+    store: PaymentStore,
+) -> None:
+    async with serving(store) as served:
+        await served.news.about(*(f"payment-{n}" for n in range(5)))
+        following = served.follow(snapshot(max_events_per_second=1))
+        response = await following.read()
+        following.call.cancel()
+        again = served.follow(
+            Request(after_cursor=response.cursor, payment_request_ids=["payment-0"])
+        )
+        refused = await refusal_of(again.read())
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "CURSOR_INVALID",
+        )

@@ -3,20 +3,21 @@
  *
  * `{id, target, authority?, call, request, how?}` is a call on a connection of its own, with as
  * many equal ones `before` it. `follow` in place of `call` opens a stream, until
- * `{id, leave: true}`; `hold` makes its consumer wait, after the first batch, for `{id, go: true}`.
+ * `{id, leave: true}`; `each` takes its events one by one; `hold` makes its consumer wait, after
+ * the first batch, for `{id, go: true}`. `{"$date": text}` anywhere in it is a Date.
  */
 
 import { createInterface } from "node:readline";
 
+import { FileCursorStore } from "../../docs/clients/node/cursor_store.mjs";
 import { CallFailed } from "../../docs/clients/node/failure.mjs";
-import { FileCursorStore } from "../../docs/clients/node/following.mjs";
 import { Payments, PLAINTEXT, tls } from "../../docs/clients/node/payments.mjs";
 
 const held = new Map();
 const left = new Map();
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const order = JSON.parse(line);
+  const order = JSON.parse(line, (_, value) => (value?.$date ? new Date(value.$date) : value));
   if (order.go) held.get(order.id)();
   else if (order.leave) left.get(order.id).abort();
   else obey(order).then((told) => say(order.id, told));
@@ -49,7 +50,8 @@ function connected({ target, authority }) {
   return new Payments(target, { credentials, options });
 }
 
-async function follow(payments, { id, request, how: more, times, catchUp, cursorFile, hold }) {
+async function follow(payments, order) {
+  const { id, request, how: more, times, catchUp, cursorFile, hold, each } = order;
   left.set(id, new AbortController());
   const how = {
     signal: left.get(id).signal,
@@ -60,6 +62,10 @@ async function follow(payments, { id, request, how: more, times, catchUp, cursor
   if (cursorFile) how.cursorStore = new FileCursorStore(cursorFile);
   if (catchUp) how.onExpired = async (failure) => say(id, { expired: plain(failure) });
   const following = payments.follow(request, how);
+  if (each) {
+    for await (const event of following) say(id, { batch: { events: [event] } });
+    return { ended: true };
+  }
   // Whoever left in the middle of a batch has not processed it, and may start anew.
   for (let more = times ?? 1; more > 1; more -= 1) for await (const _ of following.batches()) break;
   for await (const batch of following.batches()) {

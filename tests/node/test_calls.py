@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 import pytest
 
-from antom_payments.v1.payment_pb2 import Money, Payment
+from antom_payments.v1.payment_event_pb2 import PaymentEvent
+from antom_payments.v1.payment_pb2 import PAYMENT_STATE_AUTHORIZED, Money, Payment
 from antom_payments.v1.payment_service_pb2 import (
     CreateSessionResponse,
     GetPaymentRequest,
     GetPaymentResponse,
+    ListPaymentEventsRequest,
+    ListPaymentEventsResponse,
+    ListPaymentsRequest,
+    ListPaymentsResponse,
 )
 from client.scripted import Refusal, ScriptedService, scripted_server
 from client.tls import Authority
@@ -49,6 +55,44 @@ async def test_metadata_reaches_the_service(driver: Driver) -> None:
         how = {"metadata": {"traceparent": traceparent}}
         await driver.call(server.port, "getPayment", A_KEY, how=how)
     assert service.metadata[0]["traceparent"] == traceparent
+
+
+@pytest.mark.parametrize("moment", ["2026-11-27T12:00:00.250Z", "1969-12-31T23:59:59.750Z"])
+async def test_a_date_is_a_time_to_the_millisecond(driver: Driver, moment: str) -> None:
+    service = ScriptedService(answers=[CreateSessionResponse()])
+    async with scripted_server(service) as server:
+        request = {"payment_expiry_time": {"$date": moment}}
+        await driver.call(server.port, "createSession", request)
+    sent = service.requests[0].payment_expiry_time.ToDatetime(UTC)
+    assert sent == datetime.fromisoformat(moment)
+
+
+async def test_of_the_ways_to_name_a_payment_one_is_taken(driver: Driver) -> None:
+    failure = await driver.failure(1, "getPayment", A_KEY | {"payment_id": "p"})
+    assert failure["name"] == "TypeError"
+    assert failure["message"] == (
+        "GetPaymentRequest: payment_request_id and payment_id: only one key is taken"
+    )
+
+
+async def test_lists_are_read_page_by_page(driver: Driver) -> None:
+    shown = Payment(payment_request_id="pay-1", version=3)
+    service = ScriptedService(
+        answers=[
+            ListPaymentsResponse(payments=[shown], next_page_token="n", cursor="c"),
+            ListPaymentEventsResponse(events=[PaymentEvent(event_id="e")], cursor="d"),
+        ]
+    )
+    asked = {"states": ["PAYMENT_STATE_AUTHORIZED"], "page_size": 1}
+    async with scripted_server(service) as server:
+        page = await driver.call(server.port, "listPayments", asked)
+        log = await driver.call(server.port, "listPaymentEvents", {"page_token": page["cursor"]})
+    assert service.requests == [
+        ListPaymentsRequest(states=[PAYMENT_STATE_AUTHORIZED], page_size=1),
+        ListPaymentEventsRequest(page_token="c"),
+    ]
+    assert (page["payments"][0]["payment_request_id"], page["next_page_token"]) == ("pay-1", "n")
+    assert (log["events"][0]["event_id"], log["cursor"]) == ("e", "d")
 
 
 async def test_tls_is_checked(driver: Driver) -> None:
@@ -104,6 +148,26 @@ WRONG: dict[str, Json] = {
     "payment_amount.minor_units: 9007199254740992": {
         "payment_amount": MONEY | {"minor_units": 9007199254740993}
     },
+    "payment_amount.minor_units: true": {"payment_amount": MONEY | {"minor_units": True}},
+    "payment_factor.is_authorization: false is no boolean": {
+        "payment_factor": {"is_authorization": "false"}
+    },
+    "payment_factor.is_authorization: 1": {"payment_factor": {"is_authorization": 1}},
+    "payment_factor.capture_mode: CaptureMode has no value 1": {
+        "payment_factor": {"capture_mode": "1"}
+    },
+    "payment_factor: CARD is no plain object": {"payment_factor": "CARD"},
+    "order.buyer:": {"order": {"buyer": ["b"]}},
+    "order.goods:": {"order": {"goods": {"goods_name": "x"}}},
+    "order.goods[0].goods_quantity: 1.5": {"order": {"goods": [{"goods_quantity": 1.5}]}},
+    "order.goods[0].goods_quantity: 2147483648": {"order": {"goods": [{"goods_quantity": 2**31}]}},
+    "payment_request_id: 42 is no string": {"payment_request_id": 42},
+    "payment_amount: ": {"payment_amount": {"$date": "2026-11-27T12:00:00Z"}},
+    "payment_expiry_time: ": {"payment_expiry_time": "2026-11-27T12:00:00Z"},
+    "payment_expiry_time.seconds: NaN": {"payment_expiry_time": {"$date": "soon"}},
+    "metadata: ": {"metadata": ["c-17"]},
+    "metadata.cart: 17 is no string": {"metadata": {"cart": 17}},
+    "constructor: ": {"constructor": {}},
 }
 
 

@@ -15,7 +15,9 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from antom_payments.store import PaymentStore, open_store
+from antom_payments.v1.payment_pb2 import Payment
 from antom_payments.v1.payment_service_pb2 import StreamPaymentEventsRequest as Request
+from antom_payments.v1.payment_service_pb2 import StreamPaymentEventsResponse as Response
 from client.scripted import Refusal, ScriptedService, message, say, scripted_server
 from client.test_real_server import three_events
 from clock import START
@@ -182,6 +184,79 @@ async def test_lost_history_is_caught_up_with_and_the_stream_goes_on(
     assert follower.ids == told[2:]
     [gap] = follower.expired
     assert (gap["code"], gap["reason"]) == ("OUT_OF_RANGE", "CURSOR_EXPIRED")
+
+
+def payments(*ids: str, cursor: str) -> Response:
+    """A message of a snapshot."""
+    return Response(payments=[Payment(payment_request_id=one) for one in ids], cursor=cursor)
+
+
+SNAPSHOT: Json = {"snapshot": {}}
+
+
+async def test_a_snapshot_is_followed_by_its_payments_and_its_end(driver: Driver) -> None:
+    end = Response(cursor="2")
+    end.snapshot_end.SetInParent()
+    service = ScriptedService(streams=[say(payments("p", cursor="1"), end)])
+    async with (
+        scripted_server(service) as server,
+        driver.following(server.port, SNAPSHOT) as follower,
+    ):
+        await follower.until_failed()
+    told, over = follower.batches
+    assert [payment["payment_request_id"] for payment in told["payments"]] == ["p"]
+    assert over["marker"] == "snapshot_end"
+
+
+async def test_the_events_alone_of_a_snapshot_are_refused(driver: Driver) -> None:
+    service = ScriptedService()
+    async with (
+        scripted_server(service) as server,
+        driver.following(server.port, SNAPSHOT, each=True) as follower,
+    ):
+        failure = await follower.until_failed()
+    assert failure["name"] == "TypeError"
+    assert "batches()" in failure["message"]
+    assert service.requests == []
+
+
+async def test_a_cursor_within_a_snapshot_is_not_passed_by_who_takes_events_alone(
+    driver: Driver, tmp_path: Path
+) -> None:
+    file = tmp_path / "cursor"
+    file.write_text("1")
+    service = ScriptedService(streams=[say(payments("p", cursor="2"), message(["a"], cursor="3"))])
+    async with (
+        scripted_server(service) as server,
+        driver.following(server.port, EARLIEST, each=True, cursorFile=str(file)) as follower,
+    ):
+        failure = await follower.until_failed()
+    assert failure["name"] == "TypeError"
+    assert follower.batches == []
+    assert file.read_text() == "1"
+
+
+async def test_a_snapshot_whose_cursor_expired_is_taken_anew(driver: Driver) -> None:
+    expired = Refusal(
+        grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED", metadata={"oldest_cursor": "9"}
+    )
+    service = ScriptedService(
+        streams=[
+            say(payments("p", cursor="1"), then=expired),
+            say(payments("q", cursor="10")),
+        ]
+    )
+    async with (
+        scripted_server(service) as server,
+        driver.following(
+            server.port, SNAPSHOT | {"final_states_only": True}, catchUp=True
+        ) as follower,
+    ):
+        await follower.until_failed()
+    anew = Request(final_states_only=True)
+    anew.snapshot.SetInParent()
+    assert service.requests == [anew, anew, Request(final_states_only=True, after_cursor="10")]
+    assert len(follower.expired) == 1
 
 
 async def test_repeated_events_are_dropped_and_planned_ends_not_noticed(driver: Driver) -> None:

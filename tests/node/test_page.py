@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from node.installed import CLIENT
+from node.driver import environment
+from node.installed import CLIENT, NodeClient
 from test_docs import blocks
 
 ROOT = CLIENT.parents[2]
@@ -40,6 +41,19 @@ def test_javascript_of_the_page_is_code_that_is_tested(code: str) -> None:
 def test_every_file_of_the_client_is_short_enough_to_be_copied() -> None:
     for file in CLIENT.glob("*.mjs"):
         assert len(file.read_text("utf-8").splitlines()) <= 200, file.name
+
+
+@pytest.mark.parametrize("words", [[], ["127.0.0.1:1"]])
+def test_the_example_says_how_it_is_called(node_client: NodeClient, words: list[str]) -> None:
+    done = subprocess.run(
+        [node_client.node, CLIENT / "example.mjs", *words],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "usage: node example.mjs TARGET PAYMENT_REQUEST_ID\n"
 
 
 def test_the_template_makes_code_in_packages_of_ones_own(tmp_path: Path) -> None:

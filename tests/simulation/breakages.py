@@ -11,6 +11,7 @@ from unittest import mock
 
 from antom_payments.antom.signing import Verifier
 from antom_payments.event_stream import entry
+from antom_payments.notifications import Counts
 from antom_payments.reconcile import Reconciler
 from antom_payments.service import PaymentService
 from antom_payments.store import Applied, AppliedOutcome, batch
@@ -42,6 +43,10 @@ async def _never_due(_reconciler: Reconciler) -> list[Any]:
 
 def _anybodys(_verifier: Verifier, **_words: Any) -> str:
     return "no key at all"
+
+
+def _cannot_start(_counts: Counts) -> None:
+    raise TypeError("wired wrongly")
 
 
 def _all_alike(_event_id: str) -> bytes:
@@ -80,6 +85,10 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(Verifier, "verify", _anybodys),
         "what is forged is refused",
         frozenset({"forged"}),
+    ),
+    "a process cannot start": Breakage(
+        *(Counts, "__init__", _cannot_start),
+        "a process runs",
     ),
     "a restore is not noticed": Breakage(
         *(entry, "fingerprint_of", _all_alike),

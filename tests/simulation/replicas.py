@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 
-from antom_payments import telemetry
 from antom_payments.antom import AntomClient, SessionPolicy
 from antom_payments.antom.signing import Signer, Verifier, load_private_key, load_public_key
 from antom_payments.antom.wire import Budgets, Wire
@@ -99,6 +98,8 @@ class Replica:
         self.epoch = around.epoch
         self.store: PaymentStore
         self._is_ready = False
+        self.is_broken = False
+        """Whether it ended as no process may: another would, too."""
         self.stopping = asyncio.Event()
         self.has_stopped = asyncio.Event()
 
@@ -119,6 +120,9 @@ class Replica:
                 await self._drain()
         except StoreUnavailable:
             self.around.history.count("start without database")
+        except Exception as error:  # noqa: BLE001 - whatever ends a process is a violation
+            self.is_broken = True
+            self.around.history.violated("a process runs", f"{self.process.name}: {error!r}")
         finally:
             self._is_ready = False
             self.has_stopped.set()
@@ -233,7 +237,7 @@ class Sidecar(Replica):
             {client_id: Sender(name, verifier) for name, client_id in MERCHANTS.items()},
             path=NOTIFY_PATH,
             clock=self.around.now,
-            counts=Counts(telemetry.meter),
+            counts=Counts(),
         )
 
     async def _drain(self) -> None:

@@ -126,7 +126,8 @@ class Room:
         """Start a process again when it ends by itself, as Kubernetes does."""
         await replica.has_stopped.wait()
         await asyncio.sleep(3.0)
-        if self.slots.get(name) is replica and not self.is_closed:
+        # One that cannot start would be started for ever, and the run never end.
+        if self.slots.get(name) is replica and not (self.is_closed or replica.is_broken):
             self.start(name)
 
     async def kill(self, name: str, turns: int, away: float) -> None:

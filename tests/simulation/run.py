@@ -181,7 +181,7 @@ async def _prune(room: Room, keep: float) -> None:
     windows = Windows(events=timedelta(seconds=keep))
     retention = Retention(servers[0].store._database, windows, now=now, batch_rows=3)
     try:
-        await room.network.call(servers[0].process, lambda: prune_once(retention, now=now))
+        await room.network.call(servers[0].process, lambda: prune_once(retention))
     except (Refused, Cut, StoreUnavailable):
         room.history.count("pruning was cut off")
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from antom_payments.errors import StoreUnavailable
 from antom_payments.payment import EventType, PaymentState
 from antom_payments.store import (
     AppliedOutcome,
@@ -215,4 +216,38 @@ async def test_others_get_their_turn_between_groups_and_a_lone_call_never_waits_
     assert ledger.groups == [[0], [1], [2], [3]]
     go_on.set()
     assert await asyncio.gather(*calls) == [[-3], [-4]]
+    await group.close()
+
+
+async def test_a_group_commit_that_breaks_fails_whoever_waits_and_begins_anew() -> None:
+    ledger = Ledger()
+    pauses = 0
+
+    async def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+        raise RuntimeError
+
+    group = GroupCommit(ledger.commit, pause=pause)
+    calls = [asyncio.create_task(group.submit([0]))]
+    await asyncio.sleep(0)
+    calls += [asyncio.create_task(group.submit([number, number])) for number in (1, 2)]
+    await asyncio.sleep(0)
+    ledger.go_on.set()
+    first, *others = await asyncio.gather(*calls, return_exceptions=True)
+    assert first == [0]
+    assert [type(error) for error in others] == [StoreUnavailable, StoreUnavailable]
+    assert (pauses, group.members_waiting) == (1, 0)
+    assert await group.submit([3]) == [-3]
+    await group.close()
+
+
+async def test_answers_that_are_missing_fail_their_call_only() -> None:
+    async def commit(numbers: Sequence[int]) -> list[int]:
+        return [-number for number in numbers if number]
+
+    group = GroupCommit(commit)
+    with pytest.raises(StoreUnavailable):
+        await group.submit([0])
+    assert await group.submit([1]) == [-1]
     await group.close()

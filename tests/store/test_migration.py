@@ -13,6 +13,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from antom_payments.errors import IndexBeingBuilt, StoreUnavailable
 from antom_payments.payment import PaymentState
 from antom_payments.store import DataCipher, migrate, open_store
 from antom_payments.store.database import Database
@@ -125,4 +126,50 @@ async def test_indexes_that_an_operator_built_beside_writers_are_kept_and_failed
     assert kept == {*LISTED_BY} - {"ix_payments_updated"}
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+    await database.dispose()
+
+
+async def test_a_migration_beside_an_index_that_is_being_built_is_refused_and_stops_nobody(
+    empty_postgres_url: str,
+) -> None:
+    """Its index is not valid yet, and looks like one that was abandoned."""
+    database = await of("0002", empty_postgres_url)
+    plain = make_url(empty_postgres_url).set(drivername="postgresql")
+    operator = await asyncpg.connect(plain.render_as_string(hide_password=False))
+    async with database.engine.connect() as watching, database.writer.begin() as writing:
+        # A build waits for whoever writes.
+        await writing.execute(text("UPDATE payments SET version = version + 1"))
+        building = asyncio.create_task(
+            operator.execute(
+                "CREATE INDEX CONCURRENTLY ix_payments_created"
+                " ON payments (merchant_account, create_time)"
+            )
+        )
+        async with asyncio.timeout(10):
+            await a_lock_is_waited_for(watching)
+        with pytest.raises(IndexBeingBuilt, match="an index of payments is being built"):
+            await migrate(empty_postgres_url)
+        async with asyncio.timeout(10):
+            assert (await watching.execute(text("SELECT count(*) FROM payments"))).scalar() == 1
+    await building
+    await operator.close()
+    built = await index_numbers(database)
+    assert built["ix_payments_created"][1]
+    assert await migrate(empty_postgres_url) >= "0003"
+    after = await index_numbers(database)
+    assert after["ix_payments_created"] == built["ix_payments_created"]
+    await database.dispose()
+
+
+async def test_a_migration_waits_shortly_for_writers_behind_whom_everybody_waits(
+    empty_postgres_url: str,
+) -> None:
+    database = await of("0002", empty_postgres_url)
+    async with database.writer.begin() as writing:
+        await writing.execute(text("UPDATE payments SET version = version + 1"))
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreUnavailable):
+                await migrate(empty_postgres_url)
+    assert await index_numbers(database) == {}
+    assert await migrate(empty_postgres_url) >= "0003"
     await database.dispose()

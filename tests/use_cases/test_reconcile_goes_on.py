@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from sqlalchemy import event
 
+from antom_payments import reconcile as reconcile_module
 from antom_payments.antom import AntomClient
+from antom_payments.errors import StoreUnavailable
 from antom_payments.fact import Outcome
 from antom_payments.reconcile import ReconcileOptions, Reconciler
 from antom_payments.service import Merchant
 from antom_payments.store import PaymentStore
 from facts import a_payment_fact
+from readings import readings
 from scripted_antom import (
     INQUIRY,
     NOT_SUBMITTED,
@@ -91,6 +94,24 @@ async def test_nets_that_cannot_be_drawn_keep_nothing_that_is_due_from_being_ask
         async with running(reconciler(waiting, client)):
             await tried.wait()
             await antom.was_asked(4)
+
+
+async def test_when_was_last_counted_stands_still_while_nets_cannot_be_drawn(
+    waiting: Till,
+    listening: tuple[ScriptedAntom, AntomClient],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reconcile = reconciler(waiting, listening[1])
+    with readings(monkeypatch) as read:
+        read.of("gauge", reconcile_module, "_last_counted")
+        await reconcile.sweep()
+        counted = waiting.clock.now().timestamp()
+        waiting.clock.advance(600)
+        with without_nets(waiting.store), pytest.raises(StoreUnavailable):
+            await reconcile.sweep()
+        assert read.counts("_last_counted") == {(): counted}
+        await reconcile.sweep()
+        assert read.counts("_last_counted") == {(): counted + 600}
 
 
 async def test_an_inquiry_that_hangs_keeps_its_own_place_only(

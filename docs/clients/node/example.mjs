@@ -5,12 +5,16 @@
  * with the same id after it was interrupted: nothing is paid twice, and no event is missed.
  */
 
+import { FileCursorStore } from "./cursor_store.mjs";
 import { CallFailed } from "./failure.mjs";
-import { FileCursorStore } from "./following.mjs";
 import { Payments, PLAINTEXT } from "./payments.mjs";
 
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]);
 const [target, id] = process.argv.slice(2);
+if (!target || !id) {
+  console.error("usage: node example.mjs TARGET PAYMENT_REQUEST_ID");
+  process.exit(2);
+}
 
 const payments = new Payments(target, { credentials: PLAINTEXT });
 const amount = { currency_code: "SGD", minor_units: "4200" };

@@ -1,6 +1,5 @@
 /** Following payment events for ever: the one loop that resumes. */
 
-import { open, readFile, rename } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { CallFailed, failureOf } from "./failure.mjs";
@@ -20,6 +19,7 @@ const PASSING = new Set([
   "UNAVAILABLE",
   "UNKNOWN",
 ]);
+const HAS_PAYMENTS = "a snapshot has payments beside events: follow it by batches()";
 const PLANNED = new Set(["STREAM_LIFETIME_REACHED", "SERVER_DRAINING"]);
 
 /** Full jitter: the n-th wait is anything up to `firstMs * 2 ** n`, and never less than asked for. */
@@ -34,20 +34,32 @@ export const BACKOFF = Object.freeze({ firstMs: 500, longestMs: 30_000, healthyM
  */
 export class Following {
   #place;
+  #ofSnapshot;
 
   /** `starts` are the names of the contract for where a stream starts. */
   constructor(openStream, starts, request, options) {
     this.#place = () => new Place(openStream, starts, request, options);
+    this.#ofSnapshot = Boolean(request.snapshot);
   }
 
-  /** Events one by one; a batch's cursor is stored when the loop comes back for the next batch. */
+  /**
+   * Events one by one; a batch's cursor is stored when the loop comes back for the next batch.
+   * Throws a TypeError for a snapshot, whose payments would be lost.
+   */
   async *[Symbol.asyncIterator]() {
-    for await (const batch of this.batches()) yield* batch.events;
+    if (this.#ofSnapshot) throw new TypeError(HAS_PAYMENTS);
+    for await (const batch of this.batches()) {
+      // A stored cursor may lie within a snapshot.
+      if (batch.payments.length > 0) throw new TypeError(HAS_PAYMENTS);
+      yield* batch.events;
+    }
   }
 
   /**
    * The same events in the messages of the stream, which have a `cursor`, and `caughtUp` where
-   * history ends; `events` is empty when there is only progress.
+   * history ends; `events` is empty when there is only progress. A snapshot's messages have
+   * `payments`, of which one that changed meanwhile comes again: keep the higher `version`. Where
+   * all were told, `marker` is `snapshot_end`.
    *
    * Write a batch's effects and its cursor in one transaction of your own database, start with
    * `after_cursor` of what is stored there, and every event takes effect exactly once.
@@ -63,6 +75,7 @@ class Place {
   #starts;
   #request;
   #options;
+  #ofSnapshot;
   #attempt = 0;
   #healthySince;
   #seen = new Set();
@@ -71,6 +84,7 @@ class Place {
     this.#openStream = openStream;
     this.#starts = starts;
     this.#request = request;
+    this.#ofSnapshot = Boolean(request.snapshot);
     this.#options = { silenceMs: 60_000, onResume() {}, ...options };
     this.#options.backoff = { ...BACKOFF, ...options.backoff };
   }
@@ -131,9 +145,13 @@ class Place {
   }
 
   #resumeAfter(cursor) {
+    this.#startAt({ after_cursor: cursor });
+  }
+
+  #startAt(start) {
     const asked = Object.entries(this.#request);
     const filters = Object.fromEntries(asked.filter(([name]) => !this.#starts.includes(name)));
-    this.#request = { ...filters, after_cursor: cursor };
+    this.#request = { ...filters, ...start };
   }
 
   async #waitAfter(failure) {
@@ -141,7 +159,9 @@ class Place {
     const oldest = failure.metadata.oldest_cursor;
     if (failure.reason === "CURSOR_EXPIRED" && oldest && onExpired) {
       await onExpired(failure);
-      this.#resumeAfter(oldest);
+      // It tells what became of every payment, which the oldest event kept does not.
+      if (this.#ofSnapshot) this.#startAt({ snapshot: {} });
+      else this.#resumeAfter(oldest);
     } else if (!PASSING.has(failure.code)) {
       throw failure;
     }
@@ -155,34 +175,5 @@ class Place {
     const wait = Math.max(failure.retryAfterMs ?? 0, Math.random() * ceiling);
     onResume(failure, wait);
     await sleep(wait, undefined, { signal }).catch(() => {});
-  }
-}
-
-/** A file that holds the cursor of one follower with one filter, replaced whole. */
-export class FileCursorStore {
-  constructor(path) {
-    this.path = path;
-  }
-
-  /** The cursor saved last; empty when there is no file. */
-  async load() {
-    try {
-      return (await readFile(this.path, "ascii")).trim();
-    } catch (error) {
-      if (error.code === "ENOENT") return "";
-      throw error;
-    }
-  }
-
-  async save(cursor) {
-    const file = await open(`${this.path}.new`, "w");
-    try {
-      await file.writeFile(`${cursor}\n`);
-      // Without it a power cut may leave an empty file under the final name.
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(`${this.path}.new`, this.path);
   }
 }

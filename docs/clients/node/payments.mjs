@@ -79,6 +79,16 @@ export class Payments {
     return this.#unary("GetPayment", request, how);
   }
 
+  /** One page of payments; the next one by `page_token` of its `next_page_token`. */
+  listPayments(request, how) {
+    return this.#unary("ListPayments", request, how);
+  }
+
+  /** One page of the log; a page may be empty, and only an empty `next_page_token` is its end. */
+  listPaymentEvents(request, how) {
+    return this.#unary("ListPaymentEvents", request, how);
+  }
+
   /** Pass on an event of Antom's client SDK; the answer's `next_step` is for the front end. */
   reportSdkEvent(request, how) {
     return this.#unary("ReportSdkEvent", request, how);
@@ -86,8 +96,9 @@ export class Payments {
 
   /**
    * Follow payment events from `{earliest: {}}`, `{latest: {}}`, `{after_cursor}` or another start
-   * of the contract, with filters beside it. `how`: `cursorStore` (its cursor goes before the start), `onExpired` (called when
-   * events were lost to retention, to catch up with getPayment), `onResume`, `backoff`,
+   * of the contract, with filters beside it. `how`: `cursorStore` (its cursor goes before the
+   * start), `onExpired` (called when events were lost to retention: what began with a snapshot
+   * takes a new one after it, anything else catches up with getPayment), `onResume`, `backoff`,
    * `silenceMs`, `signal`.
    */
   follow(request, how = {}) {

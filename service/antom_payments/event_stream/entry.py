@@ -65,7 +65,9 @@ class SnapshotMark(Mark):
     """
 
     head: Position
-    """The log's head when the payments before the place were read."""
+    """The log's head when the snapshot began, or was last read: the witness."""
+    filter_id: bytes
+    """Of the filter that chose the payments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,17 @@ class Encoder:
             append_link=telemetry.sampled_link_to(event.append_traceparent),
         )
 
-    def snapshot_mark(self, sequence: int, head: Position) -> SnapshotMark:
-        """The place in a snapshot after every payment whose newest event is up to ``sequence``."""
-        cursor = self._seal.seal(SnapshotPosition(sequence, head))
-        return SnapshotMark(sequence, cursor, None, head)
+    def mark_at(self, position: Position, append_time: datetime | None) -> Mark:
+        """The place in the log that a position tells."""
+        return Mark(position.sequence, self._seal.seal(position), append_time)
 
-    def payment_entry(self, payment: Payment, head: Position) -> PaymentEntry:
+    def snapshot_mark(self, sequence: int, head: Position, filter_id: bytes) -> SnapshotMark:
+        """The place in a snapshot after every payment whose newest event is up to ``sequence``."""
+        cursor = self._seal.seal(SnapshotPosition(sequence, head, filter_id))
+        return SnapshotMark(sequence, cursor, None, head, filter_id)
+
+    def payment_entry(self, payment: Payment, head: Position, filter_id: bytes) -> PaymentEntry:
         """The payment as a snapshot sends it."""
-        place = self.snapshot_mark(payment.last_sequence, head)
+        place = self.snapshot_mark(payment.last_sequence, head, filter_id)
         data = self._encode(payment, place.cursor)
-        return PaymentEntry(place.sequence, place.cursor, None, head, data)
+        return PaymentEntry(place.sequence, place.cursor, None, head, filter_id, data)

@@ -50,7 +50,7 @@ _longest_lag = instruments.observed_gauge(
 _most_behind = instruments.observed_gauge(
     "antom_payments.stream.most_events_behind",
     "{event}",
-    "Events between the subscriber who is furthest behind and the newest event.",
+    "Events between the subscriber who is furthest behind and the newest; 0 within a snapshot.",
     alert="SubscriberLagging",
 )
 

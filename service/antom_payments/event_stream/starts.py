@@ -10,6 +10,7 @@ from antom_payments.cursor import CursorSeal, Phase, Position, SnapshotPosition
 from antom_payments.errors import CursorExpired, CursorInvalid, LogCorrupt, LogRewound
 from antom_payments.event_stream.entry import Encoder, Mark, SnapshotMark
 from antom_payments.event_stream.ring import Ring
+from antom_payments.payment_event import EventFilter
 from antom_payments.store import EventLog
 
 
@@ -58,23 +59,25 @@ class Starts:
         ring: Ring,
         encoder: Encoder,
         *,
-        reach: Callable[[int], Awaitable[None]],
+        reach: Callable[[int], Awaitable[bool]],
     ) -> None:
-        """``reach`` waits until the tail has read the log up to a sequence."""
+        """``reach`` has the tail read the log up to a sequence, if the log still has it."""
         self._log = log
         self._seal = seal
         self._ring = ring
         self._encoder = encoder
         self._reach = reach
 
-    async def mark_of(self, start: Start) -> Mark:
+    async def mark_of(self, start: Start, event_filter: EventFilter) -> Mark:
         """The place; the tail has read the log up to its head as of the call.
+
+        A place in a snapshot must be of ``event_filter``.
 
         Raises what `EventStream.subscribe` raises.
         """
         match start:
             case AfterCursor(cursor):
-                return await self._mark_of_cursor(cursor)
+                return await self._mark_of_cursor(cursor, event_filter)
             case Latest():
                 return await self._head()
             case Earliest():
@@ -85,7 +88,7 @@ class Starts:
                 head = await self._head()
                 return await self._mark_before(await self._log.first_since(time)) or head
             case Snapshot():
-                return self._snapshot_start(await self._head())
+                return self._snapshot_start(await self._head(), event_filter)
 
     async def _head(self) -> Mark:
         """The log's head: also what another process has just appended."""
@@ -108,12 +111,12 @@ class Starts:
             raise CursorExpired(before.cursor)
         return before
 
-    def _snapshot_start(self, head: Mark) -> SnapshotMark:
+    def _snapshot_start(self, head: Mark, event_filter: EventFilter) -> SnapshotMark:
         position = self._seal.open(head.cursor)
         assert isinstance(position, Position)  # noqa: S101 - the head is a place in the log
-        return self._encoder.snapshot_mark(0, position)
+        return self._encoder.snapshot_mark(0, position, event_filter.identity())
 
-    async def _mark_of_cursor(self, cursor: str) -> Mark:
+    async def _mark_of_cursor(self, cursor: str, event_filter: EventFilter) -> Mark:
         """The place that a cursor names, if the log still has what it had there.
 
         The cursor's witness must be kept, and be the same event: without it, nobody could tell a
@@ -121,9 +124,12 @@ class Starts:
         """
         position = self._seal.open(cursor)
         if isinstance(position, SnapshotPosition):
+            if position.filter_id != event_filter.identity():
+                # What lies behind it was never told of other payments.
+                raise CursorInvalid
             # It needs no event but the witness: payments stay when their events are pruned.
-            await self._mark_of_cursor(self._seal.seal(position.head))
-            return self._encoder.snapshot_mark(position.sequence, position.head)
+            await self._mark_of_cursor(self._seal.seal(position.head), event_filter)
+            return self._encoder.snapshot_mark(position.sequence, position.head, position.filter_id)
         if position.phase not in set(Phase):
             raise CursorInvalid
         if position.phase == Phase.AFTER and self._ring.covers(position.sequence):
@@ -144,6 +150,9 @@ class Starts:
 
     async def _mark_without_witness(self, position: Position, cursor: str) -> Mark:
         """The start of a log that still has its first event; else the cursor's event is pruned."""
+        if position.witness > (await self._log.bounds())[1]:
+            # Restored since the head was looked up.
+            raise LogRewound
         oldest = await self._log.oldest()
         if not position.witness and (oldest is None or oldest.sequence == 1):
             return _same(self._encoder.mark_before(oldest), cursor)

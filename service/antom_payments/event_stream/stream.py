@@ -6,7 +6,14 @@ import asyncio
 
 from antom_payments.cursor import CursorSeal
 from antom_payments.errors import CursorInvalid, LogRewound
-from antom_payments.event_stream.entry import Encode, Encoder, Entry, Mark, SnapshotMark
+from antom_payments.event_stream.entry import (
+    EVERYTHING,
+    Encode,
+    Encoder,
+    Entry,
+    Mark,
+    SnapshotMark,
+)
 from antom_payments.event_stream.measures import StreamMeasures
 from antom_payments.event_stream.pages import Page, Pages
 from antom_payments.event_stream.ring import Ring
@@ -109,14 +116,14 @@ class EventStream:
         """Follow what ``event_filter`` admits; close the subscription at the end.
 
         Raises:
-            CursorInvalid: the cursor is garbled or of another log.
+            CursorInvalid: the cursor is garbled, of another log, or of another filter's snapshot.
             CursorExpired: events after the cursor, or of the time, were pruned.
             LogRewound: the log was restored to a point before the cursor.
             LogCorrupt: the log has a hole at its end.
             StoreUnavailable: the database cannot be used.
         """
         subscription = Subscription(
-            await self._place(start),
+            await self._place(start, event_filter),
             event_filter,
             ring=self._ring,
             pages=self._pages,
@@ -138,7 +145,7 @@ class EventStream:
         # The tail may be a moment late; what is committed before the call is in its answer.
         _, head = await self._log.bounds()
         await self._tail.reach(head)
-        mark = await self._log_place(start)
+        mark = await self._log_place(start, event_filter)
         head = self._ring.head.sequence
         page = await self._pages.gather(
             mark, head, event_filter, limit=limit, size_bytes=size_bytes
@@ -153,7 +160,7 @@ class EventStream:
 
     async def confirm(self, cursor: str) -> None:
         """Raise, as `subscribe` would, when there is no going on from the cursor."""
-        await self._log_place(AfterCursor(cursor))
+        await self._log_place(AfterCursor(cursor), EVERYTHING)
 
     def cursor_at(self, sequence: int, event_id: str) -> str:
         """The cursor directly after an event."""
@@ -180,19 +187,19 @@ class EventStream:
             if oldest is None or sequence < oldest.sequence:
                 return self._encoder.mark_before(oldest).cursor
 
-    async def _place(self, start: Start) -> Mark:
+    async def _place(self, start: Start, event_filter: EventFilter) -> Mark:
         """Where to start, in what the tail reads now."""
         while True:
             await self._tail.reach(0)
             epoch = self._ring.epoch
-            mark = await self._starts.mark_of(start)
+            mark = await self._starts.mark_of(start, event_filter)
             # Otherwise the log was restored meanwhile: look again.
             if epoch == self._ring.epoch:
                 return mark
 
-    async def _log_place(self, start: Start) -> Mark:
+    async def _log_place(self, start: Start, event_filter: EventFilter) -> Mark:
         """The same of a list, which has no snapshots; raises CursorInvalid for a place in one."""
-        mark = await self._place(start)
+        mark = await self._place(start, event_filter)
         if isinstance(mark, SnapshotMark):
             raise CursorInvalid
         return mark

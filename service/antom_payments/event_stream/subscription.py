@@ -44,7 +44,7 @@ class Batch:
     caught_up: bool = False
     """Everything up to the log's head as of the subscription's start was delivered."""
     snapshot_end: bool = False
-    """Every payment was delivered as it was at the batch's cursor."""
+    """Every payment was delivered as of the batch's cursor, or is by an event that follows."""
     live_time: datetime | None = None
     """When its newest event was appended; None of history, older than the subscription."""
 
@@ -156,7 +156,12 @@ class Subscription:
         return max(0.0, (head - here).total_seconds())
 
     def lag_events(self) -> int:
-        """How many events, wanted or not, lie between its place and the newest that was read."""
+        """How many events, wanted or not, lie between its place and the newest that was read.
+
+        Zero within a snapshot: it stands for the events before it, and none of them is owed.
+        """
+        if isinstance(self._mark, SnapshotMark):
+            return 0
         self._skip_unwanted()
         return max(0, self._ring.head.sequence - self._mark.sequence)
 

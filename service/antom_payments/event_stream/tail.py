@@ -101,15 +101,21 @@ class Tail:
                 pause = self._pace.busy_seconds if grew else min(pause * 2, self._pace.idle_seconds)
                 await self._log.wait(pause)
 
-    async def reach(self, sequence: int) -> None:
-        """Read on until the ring's head is at ``sequence`` or later.
+    async def reach(self, sequence: int) -> bool:
+        """Read on until the ring's head is at ``sequence`` or later; False if the log is shorter.
+
+        It once was that long, or nobody would ask: a restore took it back.
 
         Raises StoreUnavailable, and LogCorrupt while the log has a hole at its end.
         """
         while not self._has_started or self._ring.head.sequence < sequence:
-            await self._read(sequence)
+            has_more = await self._read(sequence)
+            # Not while another reader begins anew.
+            if not has_more and self._has_started:
+                break
         if self._corrupt is not None:
             raise self._corrupt.with_traceback(None)
+        return self._ring.head.sequence >= sequence
 
     def lag_seconds(self, now: float) -> float:
         """How long, by `time.monotonic`, the ring has not been at the log's end; 0 when it is."""

@@ -109,9 +109,10 @@ class _Call:
 
     def succeed(self) -> None:
         """The response is on its way; the slot is free once it is out, so that a drain waits."""
-        tracing.record_duration(self._method, "OK", self._started)
+        # First, so that nothing can keep the slot for ever.
         # The stubs want an instance of a class of theirs; gRPC calls whatever is callable.
         self._context.add_done_callback(self._gone)  # type: ignore[arg-type]
+        tracing.record_duration(self._method, "OK", self._started)
 
     async def fail(self, error: BaseException) -> NoReturn:
         """Answer ``error``, or leave quietly when nobody waits for an answer."""
@@ -119,8 +120,8 @@ class _Call:
             self._leave()
             raise error
         if errors.is_peer_gone(error):
-            self._ended("CANCELLED", "")
             self._leave()
+            self._ended("CANCELLED", "")
             # What a failed write raises, gRPC would log with its frames.
             raise asyncio.CancelledError from None
         try:

@@ -74,6 +74,7 @@ ERRORS: Mapping[type[errors.PaymentsError], tuple[grpc.StatusCode, pb.ErrorReaso
             ),
             # The operator's matters: callers get an error id, the log gets the rest.
             errors.SchemaOutdated: (_Code.INTERNAL, pb.ERROR_REASON_INTERNAL),
+            errors.IndexBeingBuilt: (_Code.INTERNAL, pb.ERROR_REASON_INTERNAL),
             errors.LogCorrupt: (_Code.INTERNAL, pb.ERROR_REASON_INTERNAL),
             errors.ConfigurationError: (_Code.INTERNAL, pb.ERROR_REASON_INTERNAL),
         }

@@ -20,7 +20,7 @@ from antom_payments.v1 import payment_service_pb2
 MAX_FILTER_VALUES = 100
 """Most merchants, and most payments, that one stream can name."""
 MAX_CURSOR = 512
-"""Characters of a cursor. Ours have 46 or 56; later versions may need more."""
+"""Characters of a cursor. Ours have 46 or 67; later versions may need more."""
 SHORTEST_CHECKPOINT_SECONDS = 1.0
 """What callers can ask for, where the server's own interval is not shorter."""
 

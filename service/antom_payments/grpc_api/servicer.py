@@ -58,7 +58,8 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         self._listing = Listing(
             service,
             event_stream,
-            weigh=lambda payment: convert.payment_to_proto(payment).ByteSize(),
+            convert=convert.payment_to_proto,
+            weigh=lambda told: told.ByteSize(),
         )
         self._streams = streams
         self._stream_options = stream_options
@@ -118,7 +119,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         async with self._time_for(context):
             page = await self._listing.page(EVERYONE, asked)
         return pb.ListPaymentsResponse(
-            payments=map(convert.payment_to_proto, page.payments),
+            payments=page.payments,
             next_page_token=page.next_page_token,
             cursor=page.cursor,
         )
@@ -174,6 +175,10 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
 
     async def _subscribe(self, asked: requests.StreamRequest) -> Subscription:
         event_filter = self._within_scope(asked.event_filter)
+        if event_filter.payment_request_ids is not None:
+            # Named without a merchant, a payment is no key: a snapshot would look at all of them.
+            merchants = self._service.named_scope(EVERYONE, event_filter.merchant_accounts or ())
+            event_filter = replace(event_filter, merchant_accounts=merchants)
         return await self._event_stream.subscribe(asked.start, event_filter)
 
     def _within_scope(self, wanted: EventFilter) -> EventFilter:

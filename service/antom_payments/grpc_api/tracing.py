@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import grpc
-from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, StatusCode
 
@@ -108,15 +107,12 @@ def server_span(name: str, method: str, metadata: Metadata | None) -> Iterator[S
 
     Errors inside it are `Answer`s by then: they leave a code, and the log tells of the rest.
     """
-    span = telemetry.tracer.start_span(
+    with telemetry.quiet_span(
         name,
+        SpanKind.SERVER,
         context=caller_context(metadata),
-        kind=SpanKind.SERVER,
         attributes=attributes_of(method),
-    )
-    with trace.use_span(
-        span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-    ):
+    ) as span:
         try:
             yield span
         except BaseException as error:
@@ -164,14 +160,13 @@ def refuse_unknown(metadata: Metadata | None) -> None:
     """Tell of a call of a method that does not exist: gRPC answers it by itself."""
     code = "UNIMPLEMENTED"
     record_duration(OTHER_METHOD, code, time.perf_counter())
-    span = telemetry.tracer.start_span(
+    with telemetry.quiet_span(
         "grpc",
+        SpanKind.SERVER,
         context=caller_context(metadata),
-        kind=SpanKind.SERVER,
         attributes=attributes_of(OTHER_METHOD, code),
-    )
-    span.set_status(StatusCode.ERROR)
-    span.end()
+    ) as span:
+        span.set_status(StatusCode.ERROR)
 
 
 def _finish(span: Span, method: str, code: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from antom_payments import telemetry
+from antom_payments import sampling, telemetry
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.store.engines import WRITER, PoolOptions, create_engine
 from antom_payments.store.measures import DatabaseMeasures, count_failure, count_retry
@@ -206,8 +206,9 @@ class Database:
     @contextmanager
     def _traced(self) -> Iterator[None]:
         """A span around a transaction; only what the database does wrong is an error of it."""
-        attributes = {"db.system.name": self._system, "db.operation.name": "transaction"}
-        with telemetry.quiet_span("transaction", SpanKind.CLIENT, attributes=attributes) as span:
+        name = sampling.TRANSACTION
+        attributes = {"db.system.name": self._system, "db.operation.name": name}
+        with telemetry.quiet_span(name, SpanKind.CLIENT, attributes=attributes) as span:
             try:
                 yield
             except Exception as error:

@@ -19,12 +19,15 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from antom_payments import telemetry
 from antom_payments.errors import StoreOverloaded, StoreUnavailable
 from antom_payments.store.measures import count_failure, count_group
 from antom_payments.store.outages import Trouble
 
 Member = TypeVar("Member")
 Answer = TypeVar("Answer")
+
+_log = telemetry.logger(__name__)
 
 
 @dataclass(slots=True)
@@ -128,12 +131,22 @@ class GroupCommit(Generic[Member, Answer]):
 
     async def _run(self) -> None:
         """Commit groups until nothing waits."""
-        while self._waiting:
-            if group := self._next_group():
-                await self._settle(group)
-            if self._waiting and self._pause:
-                await self._pause()
-        self._running = None
+        group: _Group[Member, Answer] = []
+        try:
+            while self._waiting:
+                if group := self._next_group():
+                    await self._settle(group)
+                if self._waiting and self._pause:
+                    await self._pause()
+        except Exception as error:  # noqa: BLE001 - not about a member: `_settle` answers those
+            _log.error("group_commit_broken", exc_info=error)
+        finally:
+            # Whatever ended it: nobody waits for ever, and the next call begins anew.
+            self._running = None
+            for call in (*group, *self._waiting):
+                call.fail(StoreUnavailable())
+            self._waiting.clear()
+            self.members_waiting = 0
 
     def _next_group(self) -> _Group[Member, Answer]:
         """The calls that waited longest: as many as fit, at least one unless all were given up."""

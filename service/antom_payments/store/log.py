@@ -94,16 +94,24 @@ class EventLog:
         return LogPage(found, through, oldest, head, rows[0]["after_event_id"] or "")
 
     async def payments(
-        self, after: int, *, witness: int, limit: int, event_filter: EventFilter
+        self,
+        after: int,
+        *,
+        witness: int,
+        limit: int,
+        event_filter: EventFilter,
+        up_to: int | None = None,
     ) -> PaymentsPage:
         """Payments whose newest event follows ``after``: at most ``limit``, of a bounded stretch.
+
+        None whose newest event follows ``up_to``; without it, up to the log's head.
 
         Those that the filter's merchants, payments and final states admit. ``witness`` is the
         event whose id the page tells, too. Raises StoreUnavailable.
         """
-        statement = payments_statement(after, witness, limit, event_filter)
+        statement = payments_statement(after, witness, limit, event_filter, up_to)
         result = await self._read(statement)
-        return payments_page(result.mappings().all(), after, limit, event_filter)
+        return payments_page(result.mappings().all(), after, limit, event_filter, up_to)
 
     async def first_since(self, time: datetime) -> int:
         """The sequence of the first event kept that was not appended before ``time``; 0 is none.

@@ -31,7 +31,8 @@ async def migrate(database_url: str) -> str:
     Safe to run from several processes at once: they queue on a lock of the database. One
     transaction: it is done whole or not at all. A newer schema is left as it is.
 
-    Raises StoreUnavailable when the database cannot be reached.
+    Raises StoreUnavailable when the database cannot be reached or its locks are not free in time,
+    and IndexBeingBuilt when a migration would wait for the build of an index.
     """
     database = Database(database_url, PoolOptions(size=1, command_timeout_seconds=None))
     try:

@@ -25,7 +25,7 @@ class PaymentsPage:
 
     All that lie up to `through` are in `payments`. `head` is the log's last sequence, with its
     event's id and time; 0 when the log is empty. `witness_event_id` is the id of the event that was
-    asked for; empty when it is not kept. All were read in one statement.
+    asked for, empty when it is not kept, with its time. All were read in one statement.
     """
 
     payments: tuple[Payment, ...]
@@ -34,10 +34,11 @@ class PaymentsPage:
     head_event_id: str
     head_append_time: datetime | None
     witness_event_id: str
+    witness_append_time: datetime | None
 
 
 def payments_statement(
-    after: int, witness: int, limit: int, event_filter: EventFilter
+    after: int, witness: int, limit: int, event_filter: EventFilter, up_to: int | None
 ) -> Select[tuple[object, ...]]:
     """Payments and the log's head in one statement, hence of one snapshot of the database."""
     newest = events.c.sequence.desc()
@@ -57,6 +58,10 @@ def payments_statement(
         .where(events.c.sequence == witness)
         .scalar_subquery()
         .label("witness_event_id"),
+        select(events.c.append_time)
+        .where(events.c.sequence == witness)
+        .scalar_subquery()
+        .label("witness_append_time"),
     ).subquery("log")
     place: ColumnElement[int] = payments.c.last_sequence
     if _is_looked_up(event_filter):
@@ -65,6 +70,8 @@ def payments_statement(
         wanted = select(payments).where(place > after)
     else:
         wanted = select(payments).where(place > after, place <= after + WINDOW)
+    if up_to is not None:
+        wanted = wanted.where(place <= up_to)
     if event_filter.merchant_accounts is not None:
         merchants = sorted(event_filter.merchant_accounts)
         wanted = wanted.where(payments.c.merchant_account.in_(merchants))
@@ -82,18 +89,23 @@ def payments_statement(
 
 
 def payments_page(
-    rows: Sequence[RowMapping], after: int, limit: int, event_filter: EventFilter
+    rows: Sequence[RowMapping],
+    after: int,
+    limit: int,
+    event_filter: EventFilter,
+    up_to: int | None,
 ) -> PaymentsPage:
     """What the statement found."""
     found = tuple(payment_from_row(row) for row in rows if row["last_sequence"] is not None)
     log = rows[0]
     head = log["log_head"] or 0
+    end = head if up_to is None else min(up_to, head)
     if len(found) == limit:
         through = found[-1].last_sequence
     elif _is_looked_up(event_filter):
-        through = max(after, head)
+        through = max(after, end)
     else:
-        through = max(after, min(after + WINDOW, head))
+        through = max(after, min(after + WINDOW, end))
     return PaymentsPage(
         found,
         through,
@@ -101,6 +113,7 @@ def payments_page(
         log["head_event_id"] or "",
         log["head_append_time"],
         log["witness_event_id"] or "",
+        log["witness_append_time"],
     )
 
 

@@ -682,9 +682,10 @@ class StreamPaymentEventsRequest(_message.Message):
 
         Payments come in the order of their newest events, then SnapshotEnd, then every event after it:
         none is missed, and none is told that the payments already contain. A payment that changes
-        meanwhile comes again with its later state: keep the one with the higher `version`. Any cursor
-        of it resumes where it was, for as long as the log keeps events; after that it is OUT_OF_RANGE,
-        and a new snapshot is the way on.
+        before it is told comes after SnapshotEnd, by its events. With types or final_states_only, it
+        comes again with its later state: keep the one with the higher `version`. Any cursor of it
+        resumes where it was, with the same filter, for as long as the log keeps events; after that it
+        is OUT_OF_RANGE, and a new snapshot is the way on.
         """
 
         DESCRIPTOR: _descriptor.Descriptor
@@ -838,8 +839,8 @@ class StreamPaymentEventsResponse(_message.Message):
 
     @_typing.final
     class SnapshotEnd(_message.Message):
-        """Every payment's state was delivered; what follows are the events after it. Sent once, and not
-        after a resume from later than it.
+        """Every payment's state was delivered, or follows by an event. Sent once, and not after a resume
+        from later than it.
         """
 
         DESCRIPTOR: _descriptor.Descriptor
