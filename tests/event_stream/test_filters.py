@@ -79,8 +79,9 @@ async def test_every_filter_finds_its_pages_by_an_index_and_snapshots_end_soon(
         (FINAL, by_place, "ix_payments_created_in_state"),
         (PAYMENT_OF_MERCHANT, pk),
     ):
-        statement = payments_statement(EVENTS // 2, 1, 64, event_filter)
-        await refuses_scans(store, statement, *indexes)
+        for up_to in (None, EVENTS):
+            statement = payments_statement(EVENTS // 2, 1, 64, event_filter, up_to)
+            await refuses_scans(store, statement, *indexes)
     await soon_over(store)
 
 

@@ -41,28 +41,7 @@ def payments_statement(
     after: int, witness: int, limit: int, event_filter: EventFilter, up_to: int | None
 ) -> Select[tuple[object, ...]]:
     """Payments and the log's head in one statement, hence of one snapshot of the database."""
-    newest = events.c.sequence.desc()
-    log = select(
-        select(func.max(events.c.sequence)).scalar_subquery().label("log_head"),
-        select(events.c.event_id)
-        .order_by(newest)
-        .limit(1)
-        .scalar_subquery()
-        .label("head_event_id"),
-        select(events.c.append_time)
-        .order_by(newest)
-        .limit(1)
-        .scalar_subquery()
-        .label("head_append_time"),
-        select(events.c.event_id)
-        .where(events.c.sequence == witness)
-        .scalar_subquery()
-        .label("witness_event_id"),
-        select(events.c.append_time)
-        .where(events.c.sequence == witness)
-        .scalar_subquery()
-        .label("witness_append_time"),
-    ).subquery("log")
+    log = _log_statement(witness).subquery("log")
     place: ColumnElement[int] = payments.c.last_sequence
     if _is_looked_up(event_filter):
         # Not by the index of places: SQLite would walk through all of it for one payment.
@@ -85,6 +64,31 @@ def payments_statement(
         select(log, page)
         .select_from(log.outerjoin(page, text("true")))
         .order_by(page.c.last_sequence)
+    )
+
+
+def _log_statement(witness: int) -> Select[tuple[object, ...]]:
+    newest = events.c.sequence.desc()
+    return select(
+        select(func.max(events.c.sequence)).scalar_subquery().label("log_head"),
+        select(events.c.event_id)
+        .order_by(newest)
+        .limit(1)
+        .scalar_subquery()
+        .label("head_event_id"),
+        select(events.c.append_time)
+        .order_by(newest)
+        .limit(1)
+        .scalar_subquery()
+        .label("head_append_time"),
+        select(events.c.event_id)
+        .where(events.c.sequence == witness)
+        .scalar_subquery()
+        .label("witness_event_id"),
+        select(events.c.append_time)
+        .where(events.c.sequence == witness)
+        .scalar_subquery()
+        .label("witness_append_time"),
     )
 
 
