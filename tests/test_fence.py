@@ -119,7 +119,7 @@ def broken_metrics(monkeypatch: pytest.MonkeyPatch) -> Broken:
 
 
 _TOLD: dict[ModuleType, tuple[str, ...]] = {
-    store_measures: ("_waits", "_transactions", "_appended", "group_sizes"),
+    store_measures: ("_waits", "_transactions", "_appended", "_group_sizes", "_intent_sizes"),
     outcomes: ("_notifications", "_duration", "_verification", "_commit", "_age", "_last_accepted"),
     tracing: ("_duration",),
     grpc_stream: ("_lifetimes",),

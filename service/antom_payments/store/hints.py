@@ -67,6 +67,8 @@ class Hints:
             try:
                 with in_our_words():
                     async with self._database.engine.begin() as connection:
+                        # A hint may be lost; no subscriber shall wait for the disk once more.
+                        await connection.execute(text("SET LOCAL synchronous_commit = off"))
                         await connection.execute(text(f"NOTIFY {_CHANNEL}"))
             except StoreUnavailable:
                 _log.warning("log_hint_not_sent")
