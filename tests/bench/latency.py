@@ -26,7 +26,6 @@ async def measure(rig: Rig) -> list[Line]:
         less_is_better=True,
         ours="POST at the sidecar until the subscriber of `serve` has the event, PostgreSQL",
         peer="one row committed, plus one message of a bare grpc.aio stream",
-        floor=0.1,
     )
     runs = itertools.count()
     all_times: list[float] = []
