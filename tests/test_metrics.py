@@ -133,6 +133,7 @@ async def take_a_payment(shop: Shop, ids: set[str]) -> None:
         await shop.create(REQUEST_ID)
         await shop.buyer(Step.APPROVE, REQUEST_ID)
         await follower.until(3)
+        await follower.one_more()
         ids |= {event.event_id for event in follower.events}
         ids |= {cursor for cursor, _ in follower.cursors}
     with pytest.raises(NotFound):

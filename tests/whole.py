@@ -134,6 +134,11 @@ class Follower:
                 await self._next()
         return self.events
 
+    async def one_more(self) -> None:
+        """Wait for another message: the server is done with those before it by then."""
+        async with asyncio.timeout(PATIENCE):
+            await self._next()
+
     async def _next(self) -> None:
         batch = await anext(self.batches)
         self.events += batch.events
