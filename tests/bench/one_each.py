@@ -18,6 +18,6 @@ async def apply(self: PaymentStore, members: Sequence[Member]) -> list[Applied]:
 
 
 if __name__ == "__main__":
-    PaymentStore.apply = apply  # type: ignore[method-assign]
+    PaymentStore.apply = apply
     sys.argv[1:] = ["notifications"]
     main()
