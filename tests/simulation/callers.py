@@ -26,6 +26,7 @@ from antom_payments.errors import (
     AntomError,
     AntomSaidNo,
     DeadlineExceeded,
+    InvalidRequest,
     PaymentNotFound,
     PaymentRequestIdReused,
     SessionInFlight,
@@ -46,6 +47,8 @@ T = TypeVar("T")
 SECRET = "planted.secret"
 _TRIES = 4
 _REPEATED = (Refused, Cut, TimeoutError, StoreUnavailable, DeadlineExceeded, SessionInFlight)
+_SKEW = timedelta(seconds=1)
+"""More than any process's clock is off."""
 _AMOUNT = Money("SGD", 4200)
 
 
@@ -149,6 +152,9 @@ class Callers:
             except PaymentRequestIdReused:
                 self._history.count("create with another amount refused")
                 return
+            except InvalidRequest:
+                self._expired(request, epoch)
+                return
             else:
                 self._created(answer.payment, answer.session, epoch)
                 return
@@ -164,6 +170,16 @@ class Callers:
         ids = {one.session_id for one in known.sessions} if known else set()
         if session is not None and session.payment_session_id not in ids:
             self._history.violated("sessions are Antom's", name)
+
+    def _expired(self, request: SessionRequest, epoch: int) -> None:
+        """A repeated request's own expiry has passed: refused only when nothing was stored."""
+        self._history.count("create after its expiry refused")
+        expiry = request.payment_session_expiry_time
+        if expiry is None or self._now() < expiry - _SKEW:
+            self._history.violated("a sound request is taken", request.payment_request_id)
+        key = (request.merchant_account, request.payment_request_id)
+        if epoch == self.epoch and key in self.promises.sessions:
+            self._history.violated("what was told is not lost", f"{key[1]} is unknown")
 
     async def read(self, words: dict[str, Any]) -> None:
         """Read a payment; a fresh read tells what Antom has."""

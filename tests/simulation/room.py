@@ -47,6 +47,7 @@ class Room:
     """Everything of one run."""
 
     def __init__(self, seed: int, loop: SeededLoop, file: Path) -> None:
+        self.seed = seed
         self.loop = loop
         self.file = file
         self.random = Random(f"room {seed}")

@@ -76,11 +76,11 @@ def _run(seed: int, folder: Path, plan: Plan) -> Outcome:
                 loop.run_until_complete(loop.spawn(room.outer, _story(room, plan)))
             except Stuck:
                 room.history.violated("a run comes to its end", "it does not")
-            _close(room)
+            outcome = _closed(room, plan)
+            # Whatever ends from here on was ended by us.
             loop.let_go()
     _remove(file)
-    told = room.history
-    return Outcome(seed, plan, told.hash, tuple(told.violations), told.counts, tuple(told.lines))
+    return outcome
 
 
 def template(folder: Path) -> Path:
@@ -222,7 +222,7 @@ async def _forge(room: Room, name: str) -> None:
     room.history.count("forged notification")
 
 
-def _close(room: Room) -> None:
+def _closed(room: Room, plan: Plan) -> Outcome:
     """The end of the run."""
     history = room.history
     room.audit.close(room.callers.promises, room.readers)
@@ -238,6 +238,10 @@ def _close(room: Room) -> None:
     history.counts["turns"] += room.loop.turns
     history.note(f"{room.loop.turns} turns, {room.disk.statements} statements")
     room.witness.close()
+    counts = Counter(history.counts)
+    return Outcome(
+        room.seed, plan, history.hash, tuple(history.violations), counts, tuple(history.lines)
+    )
 
 
 _BUGS = (
