@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antom_payments.antom import AntomClient
+from antom_payments.caller import EVERYONE, Caller
 from antom_payments.event_stream import EventStream
 from antom_payments.listing import Listing, PaymentListRequest
 from antom_payments.payment import Payment, PaymentState
 from antom_payments.payment_filter import PaymentFilter, PaymentOrder, TimeRange, place_of
-from antom_payments.service import EVERYONE, Caller, Merchant, PaymentService
+from antom_payments.service import Merchant, PaymentService
 from antom_payments.store import PaymentStore
 from clock import FrozenClock
 from event_stream.watching import running

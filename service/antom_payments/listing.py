@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from antom_payments.caller import Caller
 from antom_payments.errors import CursorInvalid, FieldViolation, InvalidRequest
 from antom_payments.event_stream import EventStream
 from antom_payments.page_token import PageToken, open_token, seal_token
 from antom_payments.payment import Payment
 from antom_payments.payment_filter import PaymentFilter, PaymentOrder, place_of
-from antom_payments.service import Caller, PaymentService
+from antom_payments.service import PaymentService
 
 PAGE_BYTES = 512 * 1024
 """Of a page with more than one payment or event: half of what a server sends at most."""

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from antom_payments import alarm
+from antom_payments.caller import EVERYONE
 from antom_payments.errors import OutcomeUnknown, PaymentNotFound
 from antom_payments.fact import OUTSIDE_WINDOW
 from antom_payments.notifications import Window, understand
 from antom_payments.payment import Payment, Source
 from antom_payments.redaction import redact
-from antom_payments.service import EVERYONE, PaymentKey, PaymentService
+from antom_payments.service import PaymentKey, PaymentService
 from antom_payments.store import (
     UNADOPTED,
     AppliedOutcome,

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from antom_payments import alarm, instruments, telemetry
 from antom_payments.antom import AntomClient, SessionPolicy, session_body
 from antom_payments.antom.messages import with_expiry_of
+from antom_payments.caller import Caller
 from antom_payments.errors import (
     AntomError,
     AntomSaidNo,
@@ -57,22 +58,6 @@ _SHARED_INQUIRY_SECONDS = 1.0
 """Callers that want a fresh read share one inquiry per payment within this time."""
 _WITHOUT_NEWS = frozenset({PaymentState.CREATING, PaymentState.AWAITING_BUYER})
 """Nothing but sessions is known of a payment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls, and which merchants it may touch; None means all."""
-
-    name: str
-    merchant_accounts: frozenset[str] | None = None
-
-    def may_touch(self, merchant_account: str) -> bool:
-        """Whether the merchant is the caller's."""
-        return self.merchant_accounts is None or merchant_account in self.merchant_accounts
-
-
-EVERYONE = Caller("anyone")
-"""The caller while there is no authentication: everything, on a network that is trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +272,11 @@ class PaymentService:
         if not claim.lease_token:
             return SessionAnswer(claim.payment, claim.session)
         claim = replace(claim, request=with_expiry_of(claim.request, body, now=self._now()))
-        return await self._ask_for_session(merchant, claim, budget_seconds)
+        try:
+            return await self._ask_for_session(merchant, claim, budget_seconds)
+        except PaymentNotFound as error:
+            # The database was restored while Antom was asked, and the intent is gone from it.
+            raise OutcomeUnknown from error
 
     async def _ask_for_session(
         self, merchant: Merchant, claim: SessionClaim, budget_seconds: float

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from antom_payments.antom import SessionPolicy, session_body
+from antom_payments.caller import EVERYONE, Caller
 from antom_payments.emulator import (
     BuyerAction,
     Cancellation,
@@ -35,7 +36,7 @@ from antom_payments.errors import (
 from antom_payments.money import Money
 from antom_payments.payment import Payment
 from antom_payments.sdk_event import SdkEvent, SdkEventCode
-from antom_payments.service import EVERYONE, Caller, PaymentKey
+from antom_payments.service import PaymentKey
 from antom_payments.session import Buyer, Order, PaymentMethod, SessionRequest
 from simulation.history import History
 from simulation.network import Cut, Network, Refused

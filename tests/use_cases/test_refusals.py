@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
+from sqlalchemy import delete
 
 from antom_payments.errors import (
     AntomRefused,
@@ -18,6 +19,7 @@ from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.service import (
     SessionAnswer,
 )
+from antom_payments.store.tables import payments, private_data
 from scripted_antom import (
     AUTHORIZED,
     INQUIRY,
@@ -238,3 +240,22 @@ async def test_an_id_whose_order_is_over_gets_the_payment_as_it_ended(till: Till
     assert answer.session is None
     assert answer.payment.state is PaymentState.FAILED
     assert answer.payment.result_code == "ORDER_IS_CLOSED"
+
+
+@pytest.mark.parametrize("told", [session(), refused()], ids=["session", "refusal"])
+async def test_an_answer_whose_intent_a_restore_took_away_is_unknown_and_asked_for_again(
+    till: Till, told: Callable[..., Awaitable[None]]
+) -> None:
+    answer = Held(told)
+    till.antom.will(SESSION, answer, session())
+    creating = asyncio.create_task(till.create())
+    await till.antom.was_asked()
+    await till.store._database.write(lambda connection: connection.execute(delete(payments)))
+    await till.store._database.write(lambda connection: connection.execute(delete(private_data)))
+    answer.go_on.set()
+    with pytest.raises(OutcomeUnknown):
+        await creating
+    assert await till.news() == []
+    again = await till.create()
+    assert again.session
+    assert await till.news() == [EventType.SESSION_CREATED]

@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 
 from antom_payments.antom import AntomClient
+from antom_payments.caller import EVERYONE, Caller
 from antom_payments.errors import (
     LimitReached,
     MerchantNotFound,
 )
 from antom_payments.payment import PaymentState
 from antom_payments.service import (
-    EVERYONE,
-    Caller,
     Merchant,
     PaymentService,
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from antom_payments.caller import EVERYONE
 from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.reconcile import Reconciler
 from antom_payments.sdk_event import NextStep, SdkEvent, SdkEventCode
-from antom_payments.service import EVERYONE
 from scripted_antom import AUTHORIZED, INQUIRY, NOT_SUBMITTED, SESSION, session
 from stored import whole_log
 from use_cases.test_reconcile import reconciler

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import event
 
 from antom_payments.antom import SessionPolicy
+from antom_payments.caller import EVERYONE
 from antom_payments.money import Money
 from antom_payments.payment import EventType, Payment
 from antom_payments.service import (
-    EVERYONE,
     PaymentKey,
     PaymentService,
     SessionAnswer,

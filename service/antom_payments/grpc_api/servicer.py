@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from antom_payments.caller import EVERYONE
 from antom_payments.errors import DeadlineExceeded
 from antom_payments.event_stream import EventStream, Subscription
 from antom_payments.grpc_api import convert, list_requests, requests, session_requests, tracing
@@ -18,7 +19,7 @@ from antom_payments.grpc_api.errors import answered
 from antom_payments.grpc_api.stream import Delivery, OpenStreams, StreamOptions
 from antom_payments.listing import PAGE_BYTES, Listing
 from antom_payments.payment_event import EventFilter
-from antom_payments.service import EVERYONE, PaymentService
+from antom_payments.service import PaymentService
 from antom_payments.v1 import payment_service_pb2 as pb
 from antom_payments.v1 import payment_service_pb2_grpc as pb_grpc
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from antom_payments import telemetry
 from antom_payments.decision import contradicted, decide, shows_only_held
+from antom_payments.errors import PaymentNotFound
 from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.payment import (
     Decision,
@@ -172,9 +173,14 @@ class Batch:
         return wanted
 
     def _tell_session(self, told: SessionResult, now: datetime) -> Verdict:
-        """Antom's answer to CreateSession. Told twice by the same asker, it changes nothing."""
+        """Antom's answer to CreateSession. Told twice by the same asker, it changes nothing.
+
+        Raises PaymentNotFound when its intent is gone: the database was restored meanwhile.
+        """
         key = told.key
-        payment = self.payments[key]
+        payment = self.payments.get(key)
+        if payment is None:
+            raise PaymentNotFound
         is_leased = self.leases.get(key) == told.lease_token
         decision: Decision | None = None
         if told.session is not None:

@@ -139,7 +139,7 @@ class PaymentStore:
         return await self.intents.begin(intent, request, lease_seconds)
 
     async def confirm_session(self, claim: SessionClaim, session: Session) -> Confirmed:
-        """Store Antom's session and its event; the payment after it."""
+        """Store Antom's session and its event; the payment after it. Raises PaymentNotFound."""
         applied = await self._conclude(claim, session=session)
         return Confirmed(applied.payment or claim.payment, applied.newest_event_id)
 
@@ -148,6 +148,7 @@ class PaymentStore:
 
         Also whether the refusal counts: it does not when the payment went on meanwhile, or when the
         lease was lost, because whoever has it may get a session; unless it was stored before.
+        Raises PaymentNotFound.
         """
         applied = await self._conclude(claim, result_code=result_code)
         payment = applied.payment or claim.payment
