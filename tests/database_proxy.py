@@ -140,6 +140,9 @@ class DatabaseProxy:
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 await passing.wait()
+                if sink.is_closing():
+                    # Cut meanwhile: uvloop's transports refuse what is written after that.
+                    break
                 sink.write(piece)
                 await sink.drain()
         sink.close()

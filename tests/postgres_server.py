@@ -300,7 +300,8 @@ def _started(
                 return process, tried
             # Between asking for a free port and using it, somebody else may have taken it.
             _end(process)
-        raise PostgresUnavailable(f"PostgreSQL did not start: {_last_line(log)}")
+        ended = f"exit code {process.returncode}"
+        raise PostgresUnavailable(f"PostgreSQL did not start, {ended}: {_last_line(log)}")
 
 
 def _takes_connections(process: subprocess.Popen[bytes], data: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import shutil
 import sys
@@ -28,6 +29,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--docs", type=Path, help="the page to write the table to")
     wish = parser.parse_args()
+    # That streams are cut and go on is what happens here all the time.
+    logging.getLogger("antom_payments.client").setLevel(logging.ERROR)
     seed = Random().getrandbits(32) if wish.seed is None else wish.seed
     chosen = [
         fault for fault in all_faults() if re.search(wish.only, f"{fault.group}: {fault.name}")

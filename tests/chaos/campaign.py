@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from antom_payments.client import PLAINTEXT, connect
-from chaos import antom_faults, attacks, clocks, databases, kills, networks, versions
+from chaos import antom_faults, attacks, clocks, databases, kills, networks, rotations, versions
 from chaos.ledger import become_quiet, verdict
 from chaos.load import Load
 from chaos.scene import Fault, Scene
@@ -29,7 +29,7 @@ _STEP_SECONDS = 130.0
 
 def all_faults() -> list[Fault]:
     """Every fault there is."""
-    modules = (kills, networks, databases, antom_faults, attacks, clocks, versions)
+    modules = (kills, networks, databases, antom_faults, attacks, clocks, rotations, versions)
     return [fault for module in modules for fault in module.faults()]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from antom_payments import app
 from antom_payments.antom.wire import Wire
 from antom_payments.grpc_api.stream import Delivery
 from antom_payments.notifications import NotificationApp
@@ -43,11 +44,12 @@ OF_SIDECARS = (
     "committed, Antom not answered",
 )
 OF_MIGRATIONS = ("in the middle of a migration",)
+KEYS_READ = "keys read"
 OF_PRUNING = ("events deleted, not committed", "private data deleted, not committed")
 NUMBERS = {
     point: number
     for number, point in enumerate(
-        sorted({*OF_SERVERS, *OF_SIDECARS, *OF_MIGRATIONS, *OF_PRUNING}), start=1
+        sorted({*OF_SERVERS, *OF_SIDECARS, *OF_MIGRATIONS, *OF_PRUNING, KEYS_READ}), start=1
     )
 }
 
@@ -92,6 +94,14 @@ class Failpoints:
             return proof
 
         sidecar.prove = proven
+        load_public_key = app.load_public_key
+
+        @wraps(load_public_key)
+        def loaded(*told: Any, **more: Any) -> Any:
+            self.reached(KEYS_READ)
+            return load_public_key(*told, **more)
+
+        app.load_public_key = loaded
         self._before_answers()
 
     def _around(self, of: type, name: str, before: str, after: str) -> None:

@@ -56,6 +56,7 @@ class Process:
             "emulator": self._emulate,
             "migrate": self._migrate,
             "prune": self._prune,
+            "rotate": self._rotate,
             "limit": self._limit,
         }
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -88,11 +89,11 @@ class Process:
 
     async def _emulate(self) -> None:
         wish = self._order["emulator"]
-        public = load_public_key(wish["merchant_public_key"], setting="test")
+        public = [load_public_key(one, setting="test") for one in wish["merchant_public_keys"]]
         options = EmulatorOptions(
             antom_private_key=load_private_key(wish["antom_private_key"], setting="test"),
             antom_next_private_key=load_private_key(wish["next_private_key"], setting="test"),
-            merchant_public_keys={wish["client_id"]: [public]},
+            merchant_public_keys={wish["client_id"]: public},
             clock=self._now,
             seed=wish["seed"],
             acknowledgement_timeout_seconds=wish["timeout_seconds"],
@@ -115,6 +116,15 @@ class Process:
                 store.retention._windows = Windows(events=timedelta())
             self.ready()
             await prune_once(store.retention)
+
+    async def _rotate(self) -> None:
+        async with payment_store(self._settings(), self._now) as store:
+            self.ready()
+            async for _ in store.key_rotation.rotate():
+                continue
+            left = await store.key_rotation.count()
+        assert not left.old, left
+        assert not left.unreadable, left
 
     async def _limit(self) -> None:
         """Bound the files that others write; as their user and group, who alone may do that."""

@@ -181,10 +181,17 @@ class Town:
     @cached_property
     def next_key(self) -> tuple[str, str]:
         """What Antom rotates to: private and public, as PEM."""
-        key = generate_private_key(public_exponent=65537, key_size=2048)
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        return private.decode(), public.decode()
+        return _new_pair()
+
+    @cached_property
+    def next_merchant_key(self) -> tuple[str, str]:
+        """What the merchant rotates to, and back from."""
+        return _new_pair()
+
+    def other_merchant_key(self, file: str) -> str:
+        """The file with the merchant's key that is not in ``file``."""
+        files = [str(self.folder / name) for name in ("merchant_private_key_file", "merchant_next")]
+        return files[files.index(file) - 1]
 
     @property
     def target(self) -> str:
@@ -200,8 +207,12 @@ class Town:
         """What nobody may print."""
         return {
             "the database's password": self.cluster.password,
-            "the data key": (self.folder / "data_key_file").read_text().split()[0],
+            **{
+                f"data key {number}": key
+                for number, key in enumerate((self.folder / "data_key_file").read_text().split())
+            },
             "the merchant's private key": golden_pair("merchant").private[40:120],
+            "the merchant's next private key": self.next_merchant_key[0][40:120],
             "Antom's private key": golden_pair("antom").private[40:120],
         }
 
@@ -290,10 +301,12 @@ class Town:
     def _found(self, ports: Mapping[str, int], antom_port: int) -> None:
         private, public = self.next_key
         (self.folder / "next.pem").write_text(public)
+        merchant_private, merchant_public = self.next_merchant_key
+        (self.folder / "merchant_next").write_text(merchant_private)
         wish = {
             "antom_private_key": golden_pair("antom").private,
             "next_private_key": private,
-            "merchant_public_key": golden_pair("merchant").public,
+            "merchant_public_keys": [golden_pair("merchant").public, merchant_public],
             "client_id": CLIENT_ID,
             "seed": self.seed,
             "timeout_seconds": ACKNOWLEDGEMENT_SECONDS,
@@ -305,6 +318,14 @@ class Town:
             address = "grpc_address" if kind == "serve" else "notification_address"
             told = self.settings_of(name, **{address: f"127.0.0.1:{ports[name]}"})
             self.process(name, kind, settings=told)
+
+
+def _new_pair() -> tuple[str, str]:
+    """A key pair, private and public, as PEM."""
+    key = generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
 
 
 NAMES = ("server-0", "server-1", "sidecar-0", "sidecar-1")

@@ -1,0 +1,77 @@
+"""Keys that are exchanged with traffic flowing: a file first, then one process after the other.
+
+Processes read their keys at their start, so that a rotation is a restart (docs/operations.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+
+from antom_payments.keygen import add_data_key
+from chaos.failpoints import KEYS_READ
+from chaos.kills import Some
+from chaos.scene import Fault, Scene
+from chaos.town import NotInjected, Process
+
+
+def faults() -> list[Fault]:
+    """Each leaves the newer keys where they are."""
+    servers: Some = lambda town: town.servers  # noqa: E731 - as the table of `kills` has them
+    sidecars: Some = lambda town: town.sidecars  # noqa: E731 - the same
+    return [
+        Fault("keys", "the merchant's key, server after server", merchant_key),
+        Fault("keys", "the data key, process after process, and all rows", data_key),
+        Fault("keys", "kill -9: a server that reads its keys", partial(dies_reading, servers)),
+        Fault("keys", "kill -9: a sidecar that reads its keys", partial(dies_reading, sidecars)),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def merchant_key(scene: Scene) -> AsyncIterator[None]:
+    """Antom accepts both; each server goes from the one that it has to the other."""
+    for server in scene.town.servers:
+        chosen = server.order["settings"]
+        chosen["merchant_private_key_file"] = scene.town.other_merchant_key(
+            chosen["merchant_private_key_file"]
+        )
+        await _restarted([server])
+        await scene.hold()
+    yield
+
+
+@contextlib.asynccontextmanager
+async def data_key(scene: Scene) -> AsyncIterator[None]:
+    """As docs/operations.md says: a new first line, all restarted, then every row re-encrypted."""
+    town = scene.town
+    add_data_key(town.folder / "data_key_file")
+    await _restarted([*town.servers, *town.sidecars])
+    rotation = town.process("rotation", "rotate", settings=town.settings_of("server-0"))
+    await rotation.launch()
+    if code := await rotation.ended():
+        raise NotInjected(f"the rotation ended with {code}: {rotation.last_words()}")
+    yield
+
+
+@contextlib.asynccontextmanager
+async def dies_reading(which: Some, scene: Scene) -> AsyncIterator[None]:
+    """A start that is cut off where the keys are read; the next one serves."""
+    victim = scene.random.choice(which(scene.town))
+    victim.signal(signal.SIGTERM)
+    await victim.ended()
+    await victim.launch()
+    victim.arm(KEYS_READ)
+    if (code := await victim.ended()) != -signal.SIGKILL:
+        raise NotInjected(f"{victim.name} ended with {code}: {victim.last_words()}")
+    yield
+    await victim.start()
+
+
+async def _restarted(processes: Iterable[Process]) -> None:
+    """One after the other, each in its own way."""
+    for process in processes:
+        process.signal(signal.SIGTERM)
+        await process.ended()
+        await process.start()
