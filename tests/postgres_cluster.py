@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 from sqlalchemy import URL
@@ -26,7 +25,7 @@ class PostgresCluster:
     folder: Path
     binaries: Path
     data: Path
-    user: dict[str, Any]
+    user: postgres_server.User | None
     password: str
     port: int = 0
     process: subprocess.Popen[bytes] | None = None

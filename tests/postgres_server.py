@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from sqlalchemy import URL, make_url
 
@@ -45,6 +45,17 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 """
 
+# `subprocess` changes users after a fork, in a child in which what gRPC and uvloop have registered
+# for forks runs first: now and then that crashed it. Without a user it forks nothing (vfork).
+_BECOMES_USER = """
+import os, sys
+uid, gid, *command = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(gid))
+os.setuid(int(uid))
+os.execv(command[0], command)
+"""
+
 # Durability is not what tests are for; a measurement asks for it.
 _FAST = {
     "fsync": "off",
@@ -58,6 +69,14 @@ _FAST = {
 }
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 """What waits for the disk at each commit."""
+
+
+class User(NamedTuple):
+    """Whom PostgreSQL runs as: it refuses to be root."""
+
+    name: str
+    uid: int
+    gid: int
 
 
 class PostgresUnavailable(Exception):
@@ -162,7 +181,7 @@ def embedded(package: Path | None, *, is_durable: bool = False) -> PostgresServe
     version = _run([str(binaries / "postgres"), "--version"], user).split()[2]
     return PostgresServer(
         URL.create("postgresql+asyncpg", "postgres", password, "127.0.0.1", port, "postgres"),
-        f"{version} from {Choice.EMBEDDED}" + (f", as user {user['user']}" if user else ""),
+        f"{version} from {Choice.EMBEDDED}" + (f", as user {user.name}" if user else ""),
         lambda: _end(process),
     )
 
@@ -183,22 +202,20 @@ def _docker_answers(environ: Mapping[str, str]) -> bool:
     return done.returncode == 0
 
 
-def _unprivileged_user() -> dict[str, Any]:
-    """What makes `subprocess` drop to a user without rights; nothing when we are not root."""
+def _unprivileged_user() -> User | None:
+    """A user without rights; None when we are not root."""
     if os.geteuid() != 0:
-        return {}
+        return None
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise PostgresUnavailable(
             "PostgreSQL does not run as root, and nobody is no user"
         ) from None
-    return {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
+    return User("nobody", nobody.pw_uid, nobody.pw_gid)
 
 
-def _reachable(
-    package: Path, user: Mapping[str, Any], *, on_disk: bool = False
-) -> tuple[Path, Path]:
+def _reachable(package: Path, user: User | None, *, on_disk: bool = False) -> tuple[Path, Path]:
     """A folder for the data, and binaries, that the server's user can reach: shown by running."""
     refusals = []
     for parent in _parents(on_disk=on_disk):
@@ -238,15 +255,14 @@ def _copy(package: Path, folder: Path) -> Path:
     return binaries / "bin"
 
 
-def _give(folder: Path, user: Mapping[str, Any]) -> None:
+def _give(folder: Path, user: User) -> None:
     # The folder is the user's, so that what ends the server can also remove it.
-    owner = pwd.getpwnam(user["user"]).pw_uid
-    os.chown(folder, owner, user["group"])
+    os.chown(folder, user.uid, user.gid)
     for path in folder.rglob("*"):
-        os.chown(path, owner, user["group"], follow_symlinks=False)
+        os.chown(path, user.uid, user.gid, follow_symlinks=False)
 
 
-def _initialised(folder: Path, binaries: Path, password: str, user: Mapping[str, Any]) -> Path:
+def _initialised(folder: Path, binaries: Path, password: str, user: User | None) -> Path:
     data, password_file = folder / "data", folder / "password"
     password_file.write_text(password)
     password_file.chmod(0o600)
@@ -275,7 +291,7 @@ def _started(
     folder: Path,
     binaries: Path,
     data: Path,
-    user: Mapping[str, Any],
+    user: User | None,
     port: int = 0,
     **differing: str,
 ) -> tuple[subprocess.Popen[bytes], int]:
@@ -287,14 +303,13 @@ def _started(
             settings = _FAST | differing | {"port": str(tried)}
             told = [f"--{name}={value}" for name, value in settings.items()]
             process = subprocess.Popen(
-                ["/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *told],
+                [*_as(user), "/bin/sh", "-c", _ENDS_WITH_US, "sh", str(folder), *server, *told],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 # Ctrl-C is for the tests; the server goes when they have gone.
                 start_new_session=True,
-                **user,
             )
             if _takes_connections(process, data):
                 return process, tried
@@ -302,6 +317,13 @@ def _started(
             _end(process)
         ended = f"exit code {process.returncode}"
         raise PostgresUnavailable(f"PostgreSQL did not start, {ended}: {_last_line(log)}")
+
+
+def _as(user: User | None) -> list[str]:
+    """What runs a command as ``user``; nothing when it is us."""
+    if not user:
+        return []
+    return [sys.executable, "-I", "-S", "-c", _BECOMES_USER, str(user.uid), str(user.gid)]
 
 
 def _takes_connections(process: subprocess.Popen[bytes], data: Path) -> bool:
@@ -332,11 +354,16 @@ def _free_port() -> int:
         return port
 
 
-def _run(command: list[str], user: Mapping[str, Any]) -> str:
+def _run(command: list[str], user: User | None) -> str:
     """What a short command of the server's prints, run as the server's user."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd="/", timeout=120, **user
+            [*_as(user), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            timeout=120,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise PostgresUnavailable(f"{Path(command[0]).name} cannot be run: {error}") from error

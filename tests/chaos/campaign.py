@@ -98,6 +98,12 @@ async def run(
         scene = Scene(place, load, calls, followers, Random(f"{seed} faults"))
         async with load.running():
             for number, fault in enumerate(faults, start=1):
+                try:
+                    await load.flowing()
+                except TimeoutError:
+                    # Nobody would feel what comes next; the end tells what is wrong.
+                    outcome.violations.append(f"I7: nothing flowed any more before fault {number}")
+                    break
                 await _strike(scene, fault, outcome, number, say)
                 if number % _FAULTS_PER_STEP == 0:
                     place.pass_time(_STEP_SECONDS)
@@ -132,7 +138,6 @@ async def _strike(
     before = len(outcome.all_violations)
     began = time.monotonic()
     try:
-        await scene.load.flowing()
         async with fault.inject(scene):
             healed = time.monotonic()
     except AssertionError as error:
