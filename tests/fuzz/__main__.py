@@ -26,6 +26,7 @@ SHARES = {
     "antom_answers": 30,
     "signature_headers": 1_000,
     "cursors": 1_000,
+    "page_tokens": 1_000,
 }
 """Inputs of each target for 1,000 notifications, at least one; the longest first."""
 RUNS = 105_000

@@ -40,6 +40,15 @@ _ROWS = {
     for code, reason in ERRORS.values()
 }
 _BUGS = ("INTERNAL", "UNKNOWN")
+_SOUND: dict[str, Any] = {
+    "CreateSession": card_session(KNOWN_ID),
+    "GetPayment": pb.GetPaymentRequest(payment_request_id=KNOWN_ID),
+    "ListPayments": pb.ListPaymentsRequest(reference_order_id=KNOWN_ID, page_size=2),
+    "ListPaymentEvents": pb.ListPaymentEventsRequest(payment_request_ids=[KNOWN_ID], page_size=2),
+    "StreamPaymentEvents": pb.StreamPaymentEventsRequest(earliest={}),
+    "ReportSdkEvent": pb.ReportSdkEventRequest(payment_request_id=KNOWN_ID, event_code=1),
+}
+"""Requests that methods take."""
 
 
 def methods() -> dict[str, MethodDescriptor]:
@@ -92,26 +101,11 @@ def _value(random: Random, one: FieldDescriptor) -> Any:
             return random.choice(_INTEGERS)
 
 
-def _sound(path: str) -> Any:
-    """A request that the method takes."""
-    match path.rpartition("/")[2]:
-        case "CreateSession":
-            return card_session(KNOWN_ID)
-        case "GetPayment":
-            return pb.GetPaymentRequest(payment_request_id=KNOWN_ID)
-        case "StreamPaymentEvents":
-            return pb.StreamPaymentEventsRequest(earliest={})
-        case "ReportSdkEvent":
-            return pb.ReportSdkEventRequest(payment_request_id=KNOWN_ID, event_code=1)
-        case _:
-            return None
-
-
 def make(random: Random) -> Input:
     """A call of some method."""
     path, method = random.choice(list(methods().items()))
     message = GetMessageClass(method.input_type)()
-    if (sound := _sound(path)) is not None and random.random() < 0.6:
+    if (sound := _SOUND.get(method.name)) is not None and random.random() < 0.6:
         message.CopyFrom(sound)
     fill(random, message, random.choice((0.0, 0.05, 0.2, 0.6)))
     data = message.SerializeToString()

@@ -21,7 +21,7 @@ from fuzz.target import Finding, Input, Kind, Target, must, nothing_more
 
 SEED = 20261127
 SHORT = {"notifications": 200, "signed_bodies": 12, "antom_answers": 30, "grpc_edge": 100}
-SHORT |= {"signature_headers": 1_000, "cursors": 5_000, "http_requests": 10}
+SHORT |= {"signature_headers": 1_000, "cursors": 5_000, "page_tokens": 2_000, "http_requests": 10}
 KEPT = sorted(folder.name for folder in CORPUS.iterdir())
 
 
