@@ -6,7 +6,7 @@ What it does to a payment is `decision.py`'s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -84,7 +84,7 @@ class Notification:
     notification_id: str
     """Ours: a UUID made on receipt. Antom's notifications have no id (antom-api 4.1)."""
     merchant_account: str
-    body: bytes
+    body: bytes = field(repr=False)
     """The exact bytes that were signed."""
     client_id: str
     request_time: str

@@ -32,6 +32,15 @@ async def test_an_intent_is_stored_before_antom_is_asked_and_tells_nothing_yet(
     assert await whole_log(store) == []
 
 
+async def test_what_is_personal_is_in_no_repr_of_what_a_store_gives_or_takes(
+    store: PaymentStore,
+) -> None:
+    claim = await begun(store)
+    assert b"ada@example.com" in claim.request
+    told = notified(a_payment_fact(), claim.request)
+    assert "ada@example.com" not in repr((claim, told))
+
+
 async def test_a_confirmed_session_makes_one_event_of_the_api(store: PaymentStore) -> None:
     payment = await confirmed(store)
     assert payment.state is PaymentState.AWAITING_BUYER

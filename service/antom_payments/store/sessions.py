@@ -88,7 +88,7 @@ class SessionClaim:
     """The live session, when there is one: nothing is to be sent."""
     lease_token: str = ""
     """The lease under which Antom may be asked; empty when nothing is to be sent."""
-    request: bytes = b""
+    request: bytes = field(default=b"", repr=False)
     """Antom's request body to send: the one first stored with this payment."""
     was_sent_before: bool = False
     """Whether an earlier call may have reached Antom: its refusal alone is no proof then."""
