@@ -278,6 +278,33 @@ async def test_a_merchant_that_hangs_delays_nobody_else(
     assert {one.target for one in got} == {"/slow", "/quick"}
 
 
+async def test_of_many_that_fall_due_at_once_each_is_in_time(
+    merchant: Merchant, receiver: Receiver
+) -> None:
+    """Those that wait for their turn do not use up their time, nor each other's."""
+    under_way, most = 0, 0
+    full = asyncio.Event()
+
+    async def until_full(_notified: Notified) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == 64:
+            full.set()
+        await full.wait()
+        under_way -= 1
+
+    receiver.hold = until_full
+    await merchant.spoil(notifications=[{"fault": "DUPLICATE", "copies": 100}])
+    await paid(merchant)
+
+    deliveries = await merchant.deliveries()
+    assert len(deliveries) == 101
+    assert {len(one["attempts"]) for one in deliveries} == {1}
+    assert {one["state"] for one in deliveries} == {"ACKNOWLEDGED"}
+    assert most == 64
+
+
 async def test_time_that_passes_outside_passes_faster_inside(
     options: Callable[..., EmulatorOptions], receiver: Receiver
 ) -> None:

@@ -36,6 +36,9 @@ ACKNOWLEDGEMENT = {
 """The only body that ends the resending (antom-api 1.9)."""
 
 _MOST_ANSWER_BYTES = 64 * 1024
+_MOST_AT_ONCE = 64
+"""Attempts; the others wait their turn. httpx looks at each that waits for each that ends: with the
+thousands that fall due when the clock leaps it did nothing else, and every one was late."""
 
 _log = telemetry.logger(__name__)
 
@@ -106,9 +109,10 @@ class Courier:
         self._faults = faults
         self._default_url = options.default_notify_url
         self._timeout_seconds = options.acknowledgement_timeout_seconds
+        self._turn = asyncio.Semaphore(_MOST_AT_ONCE)
         # An own transport: the environment's proxies would catch what is meant for loopback. No
         # connection is kept: one that a restarting receiver closes costs a resend, two minutes.
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+        limits = httpx.Limits(max_connections=_MOST_AT_ONCE, max_keepalive_connections=0)
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(limits=limits),
             timeout=self._timeout_seconds,
@@ -187,6 +191,10 @@ class Courier:
         self._timeline.at(due, lambda: self._timeline.start(self._attempt(delivery, due)))
 
     async def _attempt(self, delivery: Delivery, due: datetime) -> None:
+        async with self._turn:
+            await self._attempted(delivery, due)
+
+    async def _attempted(self, delivery: Delivery, due: datetime) -> None:
         sent = self._timeline.now()
         spoilt = self._faults.of_notification(
             delivery.notify_type, delivery.payment_request_id, OF_AN_ATTEMPT
