@@ -71,15 +71,15 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "a subscriber stores its cursor before it processes": Breakage(
         *(Reader, "_keeps", _stored_before_processed),
-        "readers get everything",
+        "I4",
     ),
     "nobody asks Antom": Breakage(
         *(Reconciler, "_begin_due", _never_due),
-        "all ends as it stands at Antom",
+        "I7",
     ),
     "an inquiry tells everything anew": Breakage(
         *(batch, "_settles", lambda *_: True),
-        "a fact makes one event",
+        "I1",
     ),
     "signatures are not looked at": Breakage(
         *(Verifier, "verify", _anybodys),
@@ -92,7 +92,7 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "a restore is not noticed": Breakage(
         *(entry, "fingerprint_of", _all_alike),
-        "readers get everything",
+        "I4",
         frozenset({"restore"}),
     ),
 }

@@ -18,6 +18,7 @@ from antom_payments.errors import (
 from antom_payments.event_stream import AfterCursor, Batch, Earliest, Latest, Subscription
 from antom_payments.payment_event import EventFilter
 from antom_payments.v1.payment_service_pb2 import StreamPaymentEventsResponse
+from invariants import Received
 from simulation.history import History
 from simulation.network import Cut, Network, Refused
 from simulation.replicas import Server
@@ -58,15 +59,14 @@ class Reader:
         self.stored: Place | None = None
         self.received = bytearray()
         """Everything that it got."""
-        self.processed: set[str] = set()
-        """Events whose effect is there, by id."""
-        self.since: int | None = None
-        """From where on it must have processed everything."""
+        self.chapters: list[Received] = []
+        """Events whose effect is there; another chapter for each time that it began anew."""
         self.is_calm = False
         self._start = words["start"]
         self._drops: float = words["drops"]
         self._naps: float = words["naps"]
         self._unprocessed: list[str] = []
+        self._connection = 0
         self._random = random
         self._network = network
         self._witness = witness
@@ -94,6 +94,7 @@ class Reader:
             await asyncio.sleep(self._random.uniform(0.01, 12.0))
 
     async def _follow(self, server: Server) -> None:
+        self._connection += 1
         start, before = self._chosen(), self._witness.head
         epoch = self._witness.epoch
         subscription = await self._network.call(
@@ -141,13 +142,14 @@ class Reader:
             if not low <= sequence <= self._witness.head:
                 self._history.violated("a start is where it says", f"{self.name} at #{sequence}")
             # Without a cursor it begins anew, wherever it had been.
-            self.since = sequence
+            self._begin_chapter(sequence)
             return self._place(cursor, sequence)
         found = self._witness.event_id(self.stored.sequence)
         if self.stored.event_id and found and found != self.stored.event_id:
             self._history.violated("a rewound log is noticed", f"{self.name} after {self.stored}")
         if sequence < self.stored.sequence:
             # What was pruned came back with a restore: its reader goes on before it.
+            self._begin_chapter(sequence)
             return self._place(cursor, sequence)
         self._skips(self.stored.sequence, sequence, "resumed")
         return self._place(cursor, max(sequence, self.stored.sequence))
@@ -200,7 +202,7 @@ class Reader:
         if not self.is_calm and self._random.random() < self._drops:
             self._history.count("reader drops what it got")
             return False
-        self.processed.update(self._unprocessed)
+        self.chapters[-1].events += [(self._connection, one) for one in self._unprocessed]
         self._unprocessed = []
         if self._is_same_log(here):
             self.stored = here
@@ -220,16 +222,33 @@ class Reader:
         pruned = self._witness.pruned_through
         if self.stored is not None and pruned < self.stored.sequence:
             self._history.violated("a cursor expires with its events", f"{self.name} {self.stored}")
+        self._begin_chapter(pruned)
         self.stored = self._place(error.metadata["oldest_cursor"], pruned)
-        self.since = max(self.since or 0, pruned)
 
     def _rewound(self, server: Server) -> None:
         self._history.count("reader's log was rewound")
         known = self.stored.epoch if self.stored else self._witness.epoch
         if min(known, server.epoch) == self._witness.epoch:
             self._history.violated("only a restore rewinds the log", f"{self.name} {self.stored}")
-        self.stored = self.since = None
         self._start = "earliest"
+        # Whatever is kept, should it never begin.
+        self._begin_chapter(self._witness.pruned_through)
+        self.stored = None
+
+    def restored(self) -> None:
+        """Of a chapter that is over, the log may have lost the end."""
+        for one in self.chapters[:-1]:
+            assert one.through is not None
+            one.through = min(one.through, self._witness.kept_through)
+
+    def _begin_chapter(self, since: int) -> None:
+        """Owed from here on: all after ``since``; of the chapter before, what it stored."""
+        if self.chapters:
+            last = self.chapters[-1]
+            last.through = self.stored.sequence if self.stored else last.since
+            if self.stored and self.stored.epoch != self._witness.epoch:
+                last.through = min(last.through, self._witness.kept_through)
+        self.chapters.append(Received(self.name, self.event_filter.admits, since=since))
 
     def _is_stale(self, server: Server, cursor: str, sequence: int) -> bool:
         """Whether a running server has not noticed a restore yet: it tells of what was lost."""

@@ -204,7 +204,9 @@ class Room:
             self.is_closed = True
             await self.stop_all()
         await self._put_back(copy)
-        self.audit.restored(dump_time)
+        self.audit.restored(dump_time, running=running)
+        for reader in self.readers:
+            reader.restored()
         self.callers.restored(dump_time)
         self.history.count("restore beneath running processes" if running else "restore")
         if not running:
@@ -215,13 +217,14 @@ class Room:
 
     async def _put_back(self, copy: Path) -> None:
         while True:
+            intents = self.witness.intents()
             self.witness.close()
             try:
                 put_back(copy, self.file)
             except sqlite3.OperationalError:
                 await asyncio.sleep(0.02)
             else:
-                self.witness.restored()
+                self.witness.restored(intents)
                 return
 
     async def _reinquire(self) -> None:

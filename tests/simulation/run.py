@@ -24,9 +24,10 @@ from antom_payments.housekeeping import prune_once
 from antom_payments.instruments import Observed
 from antom_payments.store import Windows, migrate
 from antom_payments.store.retention import Retention
+from invariants import Violation
 from simulation import replicas
+from simulation.books import close
 from simulation.disk import Disk
-from simulation.history import Violation
 from simulation.loop import SeededLoop, Stuck
 from simulation.network import Cut, Refused, Weather, ask_application
 from simulation.plan import CHAOS_SECONDS, Plan, Step, plan_of
@@ -225,7 +226,7 @@ async def _forge(room: Room, name: str) -> None:
 def _closed(room: Room, plan: Plan) -> Outcome:
     """The end of the run."""
     history = room.history
-    room.audit.close(room.callers.promises, room.readers)
+    close(room)
     for context in room.loop.unhandled:
         history.violated(
             "no error goes unheard", f"{context.get('message')} {context.get('exception')!r}"
