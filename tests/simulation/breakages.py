@@ -6,19 +6,24 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from unittest import mock
 
 from antom_payments.antom.signing import Verifier
 from antom_payments.event_stream import entry
+from antom_payments.event_stream.entry import Mark
+from antom_payments.event_stream.snapshot import Snapshots
 from antom_payments.notifications import Counts
+from antom_payments.payment_filter import PaymentOrder
 from antom_payments.reconcile import Reconciler
 from antom_payments.service import PaymentService
-from antom_payments.store import Applied, AppliedOutcome, batch
+from antom_payments.store import Applied, AppliedOutcome, EventLog, batch, listing
 from simulation.readers import Place, Reader
 
 _apply = PaymentService.apply_notification
 _keeps = Reader._keeps
+_first_since = EventLog.first_since
 
 
 async def _acknowledged_before_the_commit(self: PaymentService, *words: Any) -> Applied:
@@ -51,6 +56,23 @@ def _cannot_start(_counts: Counts) -> None:
 
 def _all_alike(_event_id: str) -> bytes:
     return bytes(8)
+
+
+async def _ends_at_the_head_of_now(self: Snapshots, *_: Any) -> Mark:
+    _, head = await self._log.bounds()
+    await self._reach(head)
+    event = await self._log.event(head)
+    assert event is not None
+    return self._encoder.mark(event)
+
+
+async def _one_too_late(self: EventLog, time: datetime) -> int:
+    found = await _first_since(self, time)
+    return min(found + 1, (await self.bounds())[1]) if found else 0
+
+
+def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
+    return [column.desc() for column in columns]
 
 
 @dataclass(frozen=True)
@@ -94,6 +116,21 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(entry, "fingerprint_of", _all_alike),
         "I4",
         frozenset({"restore"}),
+    ),
+    "a snapshot ends later than it began": Breakage(
+        *(Snapshots, "_end_at", _ends_at_the_head_of_now),
+        "a snapshot has every payment",
+        frozenset({"reader"}),
+    ),
+    "a start at a time is one event too late": Breakage(
+        *(EventLog, "first_since", _one_too_late),
+        "a start is where it says",
+        frozenset({"reader"}),
+    ),
+    "a list is in another order than its pages": Breakage(
+        *(listing, "_directed", _newest_first),
+        "a list has every payment",
+        frozenset({"walk"}),
     ),
 }
 

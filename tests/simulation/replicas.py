@@ -181,7 +181,7 @@ class Server(Replica):
             encode=encode,
             ring_events=6,
             start_events=3,
-            page_events=4,
+            page_events=2,
             page_reads=2,
             pace=pacing.tail,
         )

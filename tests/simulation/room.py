@@ -30,6 +30,7 @@ from simulation.audit import Audit
 from simulation.callers import Callers
 from simulation.disk import Disk, put_back, snapshot
 from simulation.history import History
+from simulation.keepers import Keeper
 from simulation.loop import Process, SeededLoop
 from simulation.network import CALM, Network, Refused, WayToAntom, WayToUs
 from simulation.plan import SERVERS, SIDECARS
@@ -217,14 +218,14 @@ class Room:
 
     async def _put_back(self, copy: Path) -> None:
         while True:
-            intents = self.witness.intents()
+            known = self.witness.payments()
             self.witness.close()
             try:
                 put_back(copy, self.file)
             except sqlite3.OperationalError:
                 await asyncio.sleep(0.02)
             else:
-                self.witness.restored(intents)
+                self.witness.restored(known)
                 return
 
     async def _reinquire(self) -> None:
@@ -249,7 +250,8 @@ class Room:
 
     def reader(self, words: dict[str, Any]) -> Reader:
         """A new subscriber."""
-        reader = Reader(
+        kind = Keeper if words["start"] == "snapshot" else Reader
+        reader = kind(
             words,
             _filter_of(words),
             random=self.random,
@@ -257,6 +259,7 @@ class Room:
             witness=self.witness,
             history=self.history,
             servers=self.servers,
+            now=self.now,
         )
         self.readers.append(reader)
         return reader

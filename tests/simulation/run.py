@@ -34,6 +34,7 @@ from simulation.plan import CHAOS_SECONDS, Plan, Step, plan_of
 from simulation.randomness import seeded
 from simulation.replicas import MERCHANTS, NOTIFY_PATH
 from simulation.room import Room, rare_looks
+from simulation.walks import walk
 
 _MEND_SECONDS = 40.0
 _DAY_SECONDS = 25.5 * 3600.0
@@ -148,6 +149,7 @@ async def _done(room: Room, step: Step) -> None:
         "database away": lambda words: room.lose_database(words["who"], words["seconds"]),
         "restore": lambda words: room.restore(running=words["running"]),
         "reader": lambda words: room.reader(words).run(),
+        "walk": lambda words: walk(room, words),
         "prune": lambda words: _prune(room, words["keep"]),
         "forged": lambda words: _forge(room, words["id"]),
     }

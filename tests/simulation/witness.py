@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,16 @@ class Witness:
             self._connection.close()
             self._connection = None
 
-    def intents(self) -> set[PaymentKey]:
-        """The payments that are stored."""
-        query = "SELECT merchant_account, payment_request_id FROM payments"
-        return set(self.connection.execute(query))
+    def payments(self) -> dict[PaymentKey, tuple[int, str]]:
+        """The payments that are stored: their versions, and when they changed last."""
+        query = "SELECT merchant_account, payment_request_id, version, update_time FROM payments"
+        rows = self.connection.execute(query)
+        return {(merchant, name): (version, time) for merchant, name, version, time in rows}
 
-    def restored(self, intents: set[PaymentKey]) -> None:
-        """The database was brought back to an older point; before, it had ``intents``."""
+    def restored(self, known: Iterable[PaymentKey]) -> None:
+        """The database was brought back to an older point; before, it had ``known`` payments."""
         self.close()
-        self.forgotten |= intents - self.intents()
+        self.forgotten |= set(known) - self.payments().keys()
         head, oldest = self.connection.execute(
             "SELECT max(sequence), min(sequence) FROM events"
         ).fetchone()
@@ -136,6 +137,11 @@ class Witness:
     def has_lost(self, event_id: str) -> bool:
         """Whether a restore took an event away."""
         return any(event_id in ids for ids in self.lost.values())
+
+    def version(self, key: PaymentKey, version: int) -> Row | None:
+        """A payment's event with that version."""
+        found = (row for row in self.rows.values() if (row.key, row.version) == (key, version))
+        return next(found, None)
 
     def event_id(self, sequence: int) -> str:
         """Which event stands there; empty when none does."""
