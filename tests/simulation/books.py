@@ -14,6 +14,7 @@ from simulation.witness import Witness
 
 def close(room: Room) -> None:
     """Hold everything against everything, once nothing goes wrong any more."""
+    room.truth.judge_deliveries()
     for violation in invariants.violations(_history(room)):
         room.history.violated(violation.invariant, violation.what)
 

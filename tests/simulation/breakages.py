@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +23,7 @@ from simulation.readers import Place, Reader
 
 _apply = PaymentService.apply_notification
 _keeps = Reader._keeps
+_verifies_with = Verifier.__init__
 _first_since = EventLog.first_since
 
 
@@ -48,6 +49,10 @@ async def _never_due(_reconciler: Reconciler) -> list[Any]:
 
 def _anybodys(_verifier: Verifier, **_words: Any) -> str:
     return "no key at all"
+
+
+def _first_key_alone(self: Verifier, keys: Sequence[Any]) -> None:
+    _verifies_with(self, keys[:1])
 
 
 def _cannot_start(_counts: Counts) -> None:
@@ -107,6 +112,11 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(Verifier, "verify", _anybodys),
         "what is forged is refused",
         frozenset({"forged"}),
+    ),
+    "of two keys one is looked at": Breakage(
+        *(Verifier, "__init__", _first_key_alone),
+        "what Antom signs is taken",
+        frozenset({"rotate"}),
     ),
     "a process cannot start": Breakage(
         *(Counts, "__init__", _cannot_start),

@@ -238,3 +238,6 @@ class _Draw:
             order = random.choice(("CREATE_TIME_DESC", "UPDATE_TIME_ASC"))
             pause = random.choice((0.0, 10.0, 40.0))
             self.add(random.choice(busy), "walk", order=order, pause=pause)
+        if self.chance(0.15):
+            # Early enough to be over before everything is mended.
+            self.add(self.time(5, 40), "rotate", pause=random.choice((5.0, 30.0)))

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from antom_payments.emulator import (
     AnswerFault,
@@ -80,6 +81,8 @@ class Room:
             now=self.now,
             servers=self.servers,
         )
+        self.antom_keys = [replicas.public_key("antom")]
+        """Which of Antom's keys new processes accept."""
         self._starts = 0
 
     def now(self) -> datetime:
@@ -116,6 +119,7 @@ class Room:
             windows=Windows(),
             pacing=self.pacing,
             history=self.history,
+            antom_keys=tuple(self.antom_keys),
             epoch=self.witness.epoch,
         )
         replica = (Server if name.startswith("server") else Sidecar)(process, around)
@@ -178,6 +182,23 @@ class Room:
     async def stop_all(self) -> None:
         """Stop all of ours."""
         await asyncio.gather(*(self.stop(name) for name in self.slots))
+
+    async def rotate(self, pause: float) -> None:
+        """Exchange Antom's key: both are accepted before Antom signs with the next one."""
+        await self._accept(self.antom_keys[0], replicas.next_antom_key().public_key())
+        self.emulator.signers.antom = self.emulator.signers.next
+        self.truth.rotation_time = self.now()
+        self.history.count("Antom signs with the next key")
+        await asyncio.sleep(pause)
+        await self._accept(self.antom_keys[-1])
+        self.history.count("the old key is removed")
+
+    async def _accept(self, *keys: RSAPublicKey) -> None:
+        """Start every process anew, one after the other, with these keys of Antom's."""
+        async with self.operator:
+            self.antom_keys = list(keys)
+            for name in list(self.slots):
+                await self.restart(name)
 
     async def lose_database(self, name: str, seconds: float) -> None:
         """Let no statement of a process work for a while."""
@@ -287,6 +308,7 @@ class Room:
     def _emulator(self, seed: int) -> Emulator:
         options = EmulatorOptions(
             antom_private_key=replicas.antom_key(),
+            antom_next_private_key=replicas.next_antom_key(),
             merchant_public_keys={
                 client_id: [replicas.public_key("merchant")] for client_id in MERCHANTS.values()
             },

@@ -147,6 +147,7 @@ async def _done(room: Room, step: Step) -> None:
         "kill": lambda words: room.kill(words["who"], words["turns"], words["away"]),
         "restart": lambda words: room.restart(words["who"]),
         "database away": lambda words: room.lose_database(words["who"], words["seconds"]),
+        "rotate": lambda words: room.rotate(words["pause"]),
         "restore": lambda words: room.restore(running=words["running"]),
         "reader": lambda words: room.reader(words).run(),
         "walk": lambda words: walk(room, words),

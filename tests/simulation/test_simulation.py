@@ -33,6 +33,7 @@ MET = (
     *("start at a time that was pruned", "snapshot starts", "snapshot resumes", "snapshot ends"),
     *("snapshot moves to another server", "snapshot is rewound in its middle"),
     *("snapshot expires in its middle", "snapshot leaves a payment to its events"),
+    *("Antom signs with the next key", "the old key is removed"),
     *("walk by CREATE_TIME_DESC", "walk by UPDATE_TIME_ASC", "walk while payments change"),
     *("source API", "source INQUIRY", "source NOTIFICATION"),
     *(f"ends {state}" for state in ("SUCCEEDED", "AUTHORIZED", "FAILED", "CANCELLED", "EXPIRED")),

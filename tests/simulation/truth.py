@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta
 
 from antom_payments.antom.messages import parse_notification
 from antom_payments.emulator import Emulator
@@ -16,6 +17,7 @@ from simulation.witness import Row
 
 ACCOUNTS = {client_id: name for name, client_id in MERCHANTS.items()}
 """Merchant accounts by their client ids."""
+_LONGEST_WAY = timedelta(seconds=60)
 
 
 class Truth:
@@ -26,6 +28,8 @@ class Truth:
         self.history = history
         self.refused: set[str] = set()
         """Ids of which Antom refused a session."""
+        self.rotation_time: datetime | None = None
+        """From when on Antom signs with its next key."""
 
     def payment(self, payment_request_id: str) -> Payment | None:
         """Antom's record."""
@@ -52,6 +56,17 @@ class Truth:
             key = (fact.kind, fact.fact_id, fact.outcome, fact.merchant_account)
             found[hashlib.sha256(body).hexdigest()] = key
         return found
+
+    def judge_deliveries(self) -> None:
+        """What Antom signed was taken for Antom's, but for what was on its way for too long."""
+        rotated = self.rotation_time
+        for delivery in self.emulator.deliveries:
+            for attempt in delivery.attempts:
+                # Signed with the last key, it may have come when that was removed.
+                is_late = rotated is not None and rotated - _LONGEST_WAY < attempt.time <= rotated
+                if attempt.status == 401 and attempt.spoilt is None and not is_late:
+                    told = f"notification {delivery.number} of {delivery.payment_request_id}"
+                    self.history.violated("what Antom signs is taken", told)
 
     def secrets(self) -> set[str]:
         """What must never be seen outside of the encrypted columns and a caller's own answer."""
