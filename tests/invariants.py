@@ -345,17 +345,17 @@ def _wrong_end(row: StoredPayment, payment: AntomPayment | None) -> Iterator[str
     if row.minor_units != payment.minor_units:
         yield f"{row.payment_request_id} is of another amount at Antom"
     taken = _taken(payment)
-    # Of what was paid at once and cancelled, we may or may not have heard before.
-    is_known = payment.expects_capture or payment.status != "CANCELLED"
-    if is_known and row.captured_minor_units != taken:
+    # Of what was taken and then cancelled, we may have heard a part, or nothing, before.
+    least = 0 if payment.status == "CANCELLED" else taken
+    if not least <= row.captured_minor_units <= taken:
         yield f"{row.payment_request_id} took {row.captured_minor_units}, at Antom {taken}"
 
 
 def _taken(payment: AntomPayment) -> int:
-    """What Antom took, in minor units."""
+    """What Antom took, in minor units, whether or not it was cancelled then."""
     if payment.expects_capture:
         return payment.captured_minor_units
-    return payment.minor_units if payment.status == "SUCCESS" else 0
+    return payment.minor_units if payment.status in {"SUCCESS", "CANCELLED"} else 0
 
 
 def states_of(payment: AntomPayment | None) -> set[str]:

@@ -180,6 +180,17 @@ def twice(*fact: str) -> Callable[[History], History]:
     )
 
 
+def cancelled(taken: int) -> Callable[[History], History]:
+    """Antom cancelled what it had taken; here it was known that ``taken`` was."""
+    steps = ("PAYMENT_CANCELLED", "AUTHORIZED", "CANCELLED", "INQUIRY")
+    return changed(
+        log=[*good().log[:2], LoggedEvent(3, "e-3", "pay-1", 3, *steps)],
+        payments=[StoredPayment("pay-1", "P-1", "CANCELLED", 3, 4200, taken)],
+        antom=[replace(good().antom[0], status="CANCELLED")],
+        subscribers=[],
+    )
+
+
 GOOD: list[tuple[str, Callable[[History], History]]] = [
     ("nothing went wrong", changed()),
     (
@@ -204,6 +215,7 @@ GOOD: list[tuple[str, Callable[[History], History]]] = [
     ("an id that was used again with another amount", used_again("FAILED")),
     ("a payment that Antom refused", refused_at_once()),
     ("a payment that lapsed before Antom closed it", failed("EXPIRED", submitted=False)),
+    ("a capture that was heard of after its cancellation", cancelled(0)),
     ("a payment that was declined", failed("FAILED", submitted=True)),
 ]
 
@@ -278,6 +290,7 @@ PLANTED: list[tuple[str, str, object]] = [
     ),
     ("I7", "money taken that is not known here", stored(captured_minor_units=0)),
     ("I7", "a payment still open", stored(state="PROCESSING")),
+    ("I7", "more than was taken before it was cancelled", cancelled(5000)),
     ("I7", "a payment still in doubt", stored(inquiry_wanted=True)),
     ("I7", "a payment of another amount", stored(minor_units=900)),
     ("I7", "a payment that is at Antom alone", elsewhere()),
