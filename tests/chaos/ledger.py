@@ -83,7 +83,8 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
     try:
         log = await connection.fetch(
             "SELECT sequence, event_id, payment_request_id, payment_version, type, state,"
-            " merchant_account, body->>'state_before' AS state_before, body->>'source' AS source"
+            " merchant_account, body->>'state_before' AS state_before, body->>'source' AS source,"
+            " body->>'capture_id' AS capture_id"
             " FROM events ORDER BY sequence"
         )
         facts = await connection.fetch("SELECT * FROM facts")
@@ -148,6 +149,7 @@ def _event(row: Any) -> LoggedEvent:
         state=row["state"],
         source=row["source"],
         merchant_account=row["merchant_account"],
+        capture_id=row["capture_id"],
     )
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from unittest import mock
 
 from antom_payments.antom.signing import Verifier
 from antom_payments.event_stream import entry
+from antom_payments.event_stream.entry import Mark
+from antom_payments.event_stream.snapshot import Snapshots
 from antom_payments.notifications import Counts
+from antom_payments.payment_filter import PaymentOrder
 from antom_payments.reconcile import Reconciler
 from antom_payments.service import PaymentService
-from antom_payments.store import Applied, AppliedOutcome, batch
+from antom_payments.store import Applied, AppliedOutcome, EventLog, batch, listing
 from simulation.readers import Place, Reader
 
 _apply = PaymentService.apply_notification
 _keeps = Reader._keeps
+_verifies_with = Verifier.__init__
+_first_since = EventLog.first_since
 
 
 async def _acknowledged_before_the_commit(self: PaymentService, *words: Any) -> Applied:
@@ -45,12 +51,33 @@ def _anybodys(_verifier: Verifier, **_words: Any) -> str:
     return "no key at all"
 
 
+def _first_key_alone(self: Verifier, keys: Sequence[Any]) -> None:
+    _verifies_with(self, keys[:1])
+
+
 def _cannot_start(_counts: Counts) -> None:
     raise TypeError("wired wrongly")
 
 
 def _all_alike(_event_id: str) -> bytes:
     return bytes(8)
+
+
+async def _ends_at_the_head_of_now(self: Snapshots, *_: Any) -> Mark:
+    _, head = await self._log.bounds()
+    await self._reach(head)
+    event = await self._log.event(head)
+    assert event is not None
+    return self._encoder.mark(event)
+
+
+async def _one_too_late(self: EventLog, time: datetime) -> int:
+    found = await _first_since(self, time)
+    return min(found + 1, (await self.bounds())[1]) if found else 0
+
+
+def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
+    return [column.desc() for column in columns]
 
 
 @dataclass(frozen=True)
@@ -71,20 +98,25 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "a subscriber stores its cursor before it processes": Breakage(
         *(Reader, "_keeps", _stored_before_processed),
-        "readers get everything",
+        "I4",
     ),
     "nobody asks Antom": Breakage(
         *(Reconciler, "_begin_due", _never_due),
-        "all ends as it stands at Antom",
+        "I7",
     ),
     "an inquiry tells everything anew": Breakage(
         *(batch, "_settles", lambda *_: True),
-        "a fact makes one event",
+        "I1",
     ),
     "signatures are not looked at": Breakage(
         *(Verifier, "verify", _anybodys),
         "what is forged is refused",
         frozenset({"forged"}),
+    ),
+    "of two keys one is looked at": Breakage(
+        *(Verifier, "__init__", _first_key_alone),
+        "what Antom signs is taken",
+        frozenset({"rotate"}),
     ),
     "a process cannot start": Breakage(
         *(Counts, "__init__", _cannot_start),
@@ -92,8 +124,23 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "a restore is not noticed": Breakage(
         *(entry, "fingerprint_of", _all_alike),
-        "readers get everything",
+        "I4",
         frozenset({"restore"}),
+    ),
+    "a snapshot ends later than it began": Breakage(
+        *(Snapshots, "_end_at", _ends_at_the_head_of_now),
+        "a snapshot has every payment",
+        frozenset({"reader"}),
+    ),
+    "a start at a time is one event too late": Breakage(
+        *(EventLog, "first_since", _one_too_late),
+        "a start is where it says",
+        frozenset({"reader"}),
+    ),
+    "a list is in another order than its pages": Breakage(
+        *(listing, "_directed", _newest_first),
+        "a list has every payment",
+        frozenset({"walk"}),
     ),
 }
 

@@ -38,10 +38,11 @@ from antom_payments.payment import Payment
 from antom_payments.sdk_event import SdkEvent, SdkEventCode
 from antom_payments.service import PaymentKey
 from antom_payments.session import Buyer, Order, PaymentMethod, SessionRequest
+from invariants import states_of
 from simulation.history import History
 from simulation.network import Cut, Network, Refused
 from simulation.replicas import MERCHANTS, NOTIFY_URL, Server
-from simulation.truth import Truth, states_of, was_paid
+from simulation.truth import Truth, was_paid
 
 T = TypeVar("T")
 
@@ -118,6 +119,8 @@ class Callers:
         self.promises = Promises()
         self.epoch = 0
         """Of the database: a restore begins another."""
+        self.foreign_payments: set[tuple[str, str]] = set()
+        """What another system made."""
         self._random = random
         self._network = network
         self._emulator = emulator
@@ -186,7 +189,7 @@ class Callers:
         """Read a payment; a fresh read tells what Antom has."""
         name, fresh = words["id"], words["fresh"]
         key = PaymentKey(merchant_account=words["merchant"], payment_request_id=name)
-        before, epoch = states_of(self._truth.payment(name)), self.epoch
+        before, epoch = states_of(self._truth.at_antom(name)), self.epoch
         known = self.promises.versions.get((words["merchant"], name), 0)
         try:
             payment = await self._asked(
@@ -212,7 +215,8 @@ class Callers:
             )
         self.promises.told(payment, self._network.loop.time())
         truth = self._truth.payment(name)
-        is_settled = truth is not None and was_paid(truth) and before == states_of(truth)
+        after = states_of(self._truth.at_antom(name))
+        is_settled = truth is not None and was_paid(truth) and before == after
         if fresh and is_settled and payment.state not in before:
             self._history.violated("a fresh read is Antom's word", f"{name}: {payment.state}")
 
@@ -272,6 +276,7 @@ class Callers:
         request = session_request(words | {"method": "wallet"}, self._now())
         body = session_body(request, policy=SessionPolicy(notify_url=NOTIFY_URL), now=self._now())
         client_id = MERCHANTS[words["merchant"]]
+        self.foreign_payments.add((words["merchant"], words["id"]))
         self._emulator.create_payment_session(client_id, parse(EmulatedRequest, body))
         self._at_antom(
             "foreign payment",

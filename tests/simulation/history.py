@@ -7,16 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class Violation:
-    """What must not be, and was."""
-
-    invariant: str
-    told: str
-
-    def __str__(self) -> str:
-        return f"{self.invariant}: {self.told}"
+from invariants import Violation
 
 
 @dataclass

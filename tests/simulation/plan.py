@@ -54,6 +54,9 @@ def plan_of(seed: int) -> Plan:
     draw.restore()
     draw.readers()
     draw.strangers()
+    # Drawn apart, so that the steps before stay as they were.
+    draw.random = Random(f"starts {seed}")
+    draw.starts()
     return sorted(draw.steps, key=lambda step: step.at)
 
 
@@ -208,3 +211,33 @@ class _Draw:
             self.add(self.time(), "forged", id=self.random.choice(self.ids))
         if self.chance(0.15):
             self.add(self.time(0, 100), "foreign", id="foreign-1", merchant="shop-a")
+
+    def starts(self) -> None:
+        """Subscribers that begin with payments or at a time, and lists that are walked through."""
+        random = self.random
+        busy = [step.at for step in self.steps if step.kind in {"create", "buyer", "capture"}]
+        if self.chance(0.6):
+            words: dict[str, Any] = {"name": "keeper", "start": "snapshot"}
+            words["filter"] = random.choice(("all", "all", "shop-a", "final"))
+            words["drops"] = random.choice((0.0, 0.3, 0.6))
+            words["naps"] = random.choice((0.0, 10.0, 40.0))
+            at = random.choice(busy)
+            ends = [step.at for step in self.steps if step.kind in {"restore", "prune"}]
+            if ends and self.chance(0.7):
+                # Just before its log is cut, at either end.
+                at = max(1.0, random.choice(ends) - self.time(0, 40))
+            self.add(at, "reader", **words)
+            if words["naps"] and self.chance(0.4):
+                self.add(min(at + self.time(2, 60), CHAOS_SECONDS - 1), "prune", keep=0.0)
+        if self.chance(0.35):
+            words = {"name": "historian", "start": "at time", "filter": "all"}
+            words["ago"] = random.choice((-5.0, 0.0, 20.0, 60.0, 200.0))
+            words["drops"] = random.choice((0.0, 0.4))
+            self.add(self.time(10), "reader", **words, naps=0.0)
+        for _ in range(random.choice((0, 0, 1, 2))):
+            order = random.choice(("CREATE_TIME_DESC", "UPDATE_TIME_ASC"))
+            pause = random.choice((0.0, 10.0, 40.0))
+            self.add(random.choice(busy), "walk", order=order, pause=pause)
+        if self.chance(0.15):
+            # Early enough to be over before everything is mended.
+            self.add(self.time(5, 40), "rotate", pause=random.choice((5.0, 30.0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -15,13 +16,22 @@ from antom_payments.errors import (
     PaymentsError,
     StoreUnavailable,
 )
-from antom_payments.event_stream import AfterCursor, Batch, Earliest, Latest, Subscription
+from antom_payments.event_stream import (
+    AfterCursor,
+    AtTime,
+    Batch,
+    Earliest,
+    Latest,
+    Start,
+    Subscription,
+)
 from antom_payments.payment_event import EventFilter
 from antom_payments.v1.payment_service_pb2 import StreamPaymentEventsResponse
+from invariants import Received
 from simulation.history import History
 from simulation.network import Cut, Network, Refused
 from simulation.replicas import Server
-from simulation.witness import Witness
+from simulation.witness import Row, Witness
 
 _CHECKPOINT_SECONDS = 25.0
 _STALE = -1
@@ -37,6 +47,8 @@ class Place:
     event_id: str
     epoch: int
     """Of the log, when the cursor was given."""
+    head: int | None = None
+    """Of a place within a snapshot: the log's head that it is of."""
 
 
 class Reader:
@@ -52,26 +64,34 @@ class Reader:
         witness: Witness,
         history: History,
         servers: Callable[[], list[Server]],
+        now: Callable[[], datetime],
     ) -> None:
         self.name: str = words["name"]
         self.event_filter = event_filter
         self.stored: Place | None = None
         self.received = bytearray()
         """Everything that it got."""
-        self.processed: set[str] = set()
-        """Events whose effect is there, by id."""
-        self.since: int | None = None
-        """From where on it must have processed everything."""
+        self.chapters: list[Received] = []
+        """Events whose effect is there; another chapter for each time that it began anew."""
         self.is_calm = False
-        self._start = words["start"]
+        self._start: str = words["start"]
+        self._ago = timedelta(seconds=words.get("ago", 0.0))
+        self._wanted_time: datetime | None = None
+        """Of a start at a time, while it is asked for."""
         self._drops: float = words["drops"]
         self._naps: float = words["naps"]
         self._unprocessed: list[str] = []
+        self._connection = 0
         self._random = random
         self._network = network
         self._witness = witness
         self._history = history
         self._servers = servers
+        self._now = now
+        self._through = 0
+        """Up to where the chapter is stored."""
+        # Whatever is kept, should it never begin.
+        self._begin_chapter(witness.pruned_through)
 
     async def run(self) -> None:
         """Follow, and come back after whatever happens."""
@@ -94,6 +114,7 @@ class Reader:
             await asyncio.sleep(self._random.uniform(0.01, 12.0))
 
     async def _follow(self, server: Server) -> None:
+        self._connection += 1
         start, before = self._chosen(), self._witness.head
         epoch = self._witness.epoch
         subscription = await self._network.call(
@@ -102,7 +123,8 @@ class Reader:
         here = self._begun(server, subscription, start, before, epoch)
         if here is None:
             return
-        self._history.count("reader resumes" if self.stored else "reader starts")
+        if self.stored:
+            self._history.count("reader resumes")
         try:
             while True:
                 batch = await self._next(server, subscription)
@@ -118,39 +140,60 @@ class Reader:
             if server.process.is_alive:
                 subscription.close()
 
-    def _chosen(self) -> Any:
+    def _chosen(self) -> Start:
         if self.stored is not None:
             return AfterCursor(self.stored.cursor)
+        if self._start == "at time":
+            self._wanted_time = self._now() - self._ago
+            return AtTime(self._wanted_time)
         return Latest() if self._start == "latest" else Earliest()
 
     async def _next(self, server: Server, subscription: Subscription) -> Batch | None:
         return await self._network.call(
             server.process,
-            lambda: subscription.next(_CHECKPOINT_SECONDS * (40 if self.is_calm else 1)),
+            lambda: subscription.next(self._patience),
         )
 
+    @property
+    def _patience(self) -> float:
+        """How long it waits for a batch before it takes a checkpoint, in seconds."""
+        return _CHECKPOINT_SECONDS * (40 if self.is_calm else 1)
+
     def _begun(
-        self, server: Server, subscription: Subscription, start: Any, before: int, epoch: int
+        self, server: Server, subscription: Subscription, start: Start, before: int, epoch: int
     ) -> Place | None:
         """Where the subscription starts, which must be where it should."""
         cursor, sequence = subscription._mark.cursor, subscription._mark.sequence
+        self._wanted_time = None
         if epoch != self._witness.epoch or self._is_stale(server, cursor, sequence):
             return None
         if self.stored is None:
-            low = before if isinstance(start, Latest) else 0
-            if not low <= sequence <= self._witness.head:
+            self._history.count(f"reader starts {self._start}")
+            if not self._is_there(start, sequence, before):
                 self._history.violated("a start is where it says", f"{self.name} at #{sequence}")
             # Without a cursor it begins anew, wherever it had been.
-            self.since = sequence
+            self._begin_chapter(sequence)
             return self._place(cursor, sequence)
         found = self._witness.event_id(self.stored.sequence)
         if self.stored.event_id and found and found != self.stored.event_id:
             self._history.violated("a rewound log is noticed", f"{self.name} after {self.stored}")
         if sequence < self.stored.sequence:
             # What was pruned came back with a restore: its reader goes on before it.
+            self._begin_chapter(sequence)
             return self._place(cursor, sequence)
         self._skips(self.stored.sequence, sequence, "resumed")
         return self._place(cursor, max(sequence, self.stored.sequence))
+
+    def _is_there(self, start: Start, sequence: int, before: int) -> bool:
+        """Whether it is where it should be; ``before`` was the log's head when it asked."""
+        low, high = 0, self._witness.head
+        if isinstance(start, Latest | AtTime):
+            low = before
+        if isinstance(start, AtTime):
+            rows = (self._witness.rows[number] for number in range(1, before + 1))
+            first = next((row for row in rows if _time(row) >= start.time), None)
+            low, high = (first.sequence - 1,) * 2 if first else (low, high)
+        return low <= sequence <= high
 
     def _got(self, batch: Batch, here: Place) -> Place:
         """Each event must be the next one that the filter admits."""
@@ -200,10 +243,12 @@ class Reader:
         if not self.is_calm and self._random.random() < self._drops:
             self._history.count("reader drops what it got")
             return False
-        self.processed.update(self._unprocessed)
+        self.chapters[-1].events += [(self._connection, one) for one in self._unprocessed]
         self._unprocessed = []
         if self._is_same_log(here):
             self.stored = here
+            if here.head is None:
+                self._through = here.sequence
         if not self.is_calm and self._random.random() < self._drops:
             self._history.count("reader drops")
             return False
@@ -218,20 +263,49 @@ class Reader:
     def _expired(self, error: CursorExpired) -> None:
         self._history.count("reader's cursor expired")
         pruned = self._witness.pruned_through
-        if self.stored is not None and pruned < self.stored.sequence:
+        first = self._witness.rows.get(pruned + 1)
+        if self.stored is not None:
+            place = self.stored.sequence if self.stored.head is None else self.stored.head
+            is_true = place <= pruned
+        else:
+            wanted = self._wanted_time
+            if wanted is not None:
+                self._history.count("start at a time that was pruned")
+            is_true = first is None or wanted is None or _time(first) >= wanted
+        if not is_true:
             self._history.violated("a cursor expires with its events", f"{self.name} {self.stored}")
+        self._begin_chapter(pruned)
         self.stored = self._place(error.metadata["oldest_cursor"], pruned)
-        self.since = max(self.since or 0, pruned)
 
     def _rewound(self, server: Server) -> None:
         self._history.count("reader's log was rewound")
         known = self.stored.epoch if self.stored else self._witness.epoch
         if min(known, server.epoch) == self._witness.epoch:
             self._history.violated("only a restore rewinds the log", f"{self.name} {self.stored}")
-        self.stored = self.since = None
-        self._start = "earliest"
+        if self._start != "snapshot":
+            self._start = "earliest"
+        self._begin_chapter(self._witness.pruned_through)
+        self.stored = None
+
+    def restored(self) -> None:
+        """The log may have lost the end of a chapter."""
+        self._through = min(self._through, self._witness.kept_through)
+        for one in self.chapters:
+            if one.through is not None:
+                one.through = min(one.through, self._witness.kept_through)
+
+    def _begin_chapter(self, since: int) -> None:
+        """Owed from here on: all after ``since``; of the chapter before, what it stored."""
+        if self.chapters:
+            self.chapters[-1].through = self._through
+        self._through = since
+        self.chapters.append(Received(self.name, self.event_filter.admits, since=since))
 
     def _is_stale(self, server: Server, cursor: str, sequence: int) -> bool:
         """Whether a running server has not noticed a restore yet: it tells of what was lost."""
         lost = self._witness.lost.get(sequence, ())
         return any(server.stream.cursor_at(sequence, event_id) == cursor for event_id in lost)
+
+
+def _time(row: Row) -> datetime:
+    return datetime.fromisoformat(row.append_time).replace(tzinfo=UTC)

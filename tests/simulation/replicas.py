@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPublicKey,
+    generate_private_key,
+)
 
 from antom_payments.antom import AntomClient, SessionPolicy
 from antom_payments.antom.signing import Signer, Verifier, load_private_key, load_public_key
@@ -65,6 +70,8 @@ class Surroundings:
     windows: Windows
     pacing: Pacing
     history: History
+    antom_keys: Sequence[RSAPublicKey]
+    """Whose signatures it accepts."""
     epoch: int
     """Of the database: a restore begins another."""
 
@@ -79,6 +86,12 @@ def merchant_key() -> Any:
 def antom_key() -> Any:
     """What Antom signs with."""
     return load_private_key(golden_pair("antom").private, setting="test")
+
+
+@cache
+def next_antom_key() -> RSAPrivateKey:
+    """What Antom signs with after a rotation; nothing that happens depends on its bytes."""
+    return generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @cache
@@ -181,7 +194,7 @@ class Server(Replica):
             encode=encode,
             ring_events=6,
             start_events=3,
-            page_events=4,
+            page_events=2,
             page_reads=2,
             pace=pacing.tail,
         )
@@ -202,7 +215,7 @@ class Server(Replica):
         return AntomClient(
             Wire(http, Budgets(connect=1.0, read=3.0, total=4.0)),
             Signer(merchant_key(), client_id),
-            Verifier([public_key("antom")]),
+            Verifier(self.around.antom_keys),
             now=self.around.now,
             monotonic=self.around.monotonic,
         )
@@ -231,7 +244,7 @@ class Sidecar(Replica):
 
     async def _start(self, parts: contextlib.AsyncExitStack) -> None:
         self.store = await self._store(parts)
-        verifier = Verifier([public_key("antom")])
+        verifier = Verifier(self.around.antom_keys)
         self.app = notification_app(
             PaymentService(self.store, {}, now=self.around.now),
             {client_id: Sender(name, verifier) for name, client_id in MERCHANTS.items()},

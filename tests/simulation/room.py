@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from antom_payments.emulator import (
     AnswerFault,
@@ -30,6 +31,7 @@ from simulation.audit import Audit
 from simulation.callers import Callers
 from simulation.disk import Disk, put_back, snapshot
 from simulation.history import History
+from simulation.keepers import Keeper
 from simulation.loop import Process, SeededLoop
 from simulation.network import CALM, Network, Refused, WayToAntom, WayToUs
 from simulation.plan import SERVERS, SIDECARS
@@ -79,6 +81,8 @@ class Room:
             now=self.now,
             servers=self.servers,
         )
+        self.antom_keys = [replicas.public_key("antom")]
+        """Which of Antom's keys new processes accept."""
         self._starts = 0
 
     def now(self) -> datetime:
@@ -115,6 +119,7 @@ class Room:
             windows=Windows(),
             pacing=self.pacing,
             history=self.history,
+            antom_keys=tuple(self.antom_keys),
             epoch=self.witness.epoch,
         )
         replica = (Server if name.startswith("server") else Sidecar)(process, around)
@@ -178,6 +183,23 @@ class Room:
         """Stop all of ours."""
         await asyncio.gather(*(self.stop(name) for name in self.slots))
 
+    async def rotate(self, pause: float) -> None:
+        """Exchange Antom's key: both are accepted before Antom signs with the next one."""
+        await self._accept(self.antom_keys[0], replicas.next_antom_key().public_key())
+        self.emulator.signers.antom = self.emulator.signers.next
+        self.truth.rotation_time = self.now()
+        self.history.count("Antom signs with the next key")
+        await asyncio.sleep(pause)
+        await self._accept(self.antom_keys[-1])
+        self.history.count("the old key is removed")
+
+    async def _accept(self, *keys: RSAPublicKey) -> None:
+        """Start every process anew, one after the other, with these keys of Antom's."""
+        async with self.operator:
+            self.antom_keys = list(keys)
+            for name in list(self.slots):
+                await self.restart(name)
+
     async def lose_database(self, name: str, seconds: float) -> None:
         """Let no statement of a process work for a while."""
         process = self.slots[name].process
@@ -204,7 +226,9 @@ class Room:
             self.is_closed = True
             await self.stop_all()
         await self._put_back(copy)
-        self.audit.restored(dump_time)
+        self.audit.restored(dump_time, running=running)
+        for reader in self.readers:
+            reader.restored()
         self.callers.restored(dump_time)
         self.history.count("restore beneath running processes" if running else "restore")
         if not running:
@@ -215,13 +239,14 @@ class Room:
 
     async def _put_back(self, copy: Path) -> None:
         while True:
+            known = self.witness.payments()
             self.witness.close()
             try:
                 put_back(copy, self.file)
             except sqlite3.OperationalError:
                 await asyncio.sleep(0.02)
             else:
-                self.witness.restored()
+                self.witness.restored(known)
                 return
 
     async def _reinquire(self) -> None:
@@ -246,7 +271,8 @@ class Room:
 
     def reader(self, words: dict[str, Any]) -> Reader:
         """A new subscriber."""
-        reader = Reader(
+        kind = Keeper if words["start"] == "snapshot" else Reader
+        reader = kind(
             words,
             _filter_of(words),
             random=self.random,
@@ -254,6 +280,7 @@ class Room:
             witness=self.witness,
             history=self.history,
             servers=self.servers,
+            now=self.now,
         )
         self.readers.append(reader)
         return reader
@@ -281,6 +308,7 @@ class Room:
     def _emulator(self, seed: int) -> Emulator:
         options = EmulatorOptions(
             antom_private_key=replicas.antom_key(),
+            antom_next_private_key=replicas.next_antom_key(),
             merchant_public_keys={
                 client_id: [replicas.public_key("merchant")] for client_id in MERCHANTS.values()
             },

@@ -24,15 +24,17 @@ from antom_payments.housekeeping import prune_once
 from antom_payments.instruments import Observed
 from antom_payments.store import Windows, migrate
 from antom_payments.store.retention import Retention
+from invariants import Violation
 from simulation import replicas
+from simulation.books import close
 from simulation.disk import Disk
-from simulation.history import Violation
 from simulation.loop import SeededLoop, Stuck
 from simulation.network import Cut, Refused, Weather, ask_application
 from simulation.plan import CHAOS_SECONDS, Plan, Step, plan_of
 from simulation.randomness import seeded
 from simulation.replicas import MERCHANTS, NOTIFY_PATH
 from simulation.room import Room, rare_looks
+from simulation.walks import walk
 
 _MEND_SECONDS = 40.0
 _DAY_SECONDS = 25.5 * 3600.0
@@ -145,8 +147,10 @@ async def _done(room: Room, step: Step) -> None:
         "kill": lambda words: room.kill(words["who"], words["turns"], words["away"]),
         "restart": lambda words: room.restart(words["who"]),
         "database away": lambda words: room.lose_database(words["who"], words["seconds"]),
+        "rotate": lambda words: room.rotate(words["pause"]),
         "restore": lambda words: room.restore(running=words["running"]),
         "reader": lambda words: room.reader(words).run(),
+        "walk": lambda words: walk(room, words),
         "prune": lambda words: _prune(room, words["keep"]),
         "forged": lambda words: _forge(room, words["id"]),
     }
@@ -225,7 +229,7 @@ async def _forge(room: Room, name: str) -> None:
 def _closed(room: Room, plan: Plan) -> Outcome:
     """The end of the run."""
     history = room.history
-    room.audit.close(room.callers.promises, room.readers)
+    close(room)
     for context in room.loop.unhandled:
         history.violated(
             "no error goes unheard", f"{context.get('message')} {context.get('exception')!r}"

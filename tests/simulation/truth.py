@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import datetime, timedelta
+
+from antom_payments.antom.messages import parse_notification
 from antom_payments.emulator import Emulator
+from antom_payments.emulator.messages import encoded
 from antom_payments.emulator.payments import Payment, PaymentStatus
-from antom_payments.payment import EventType, PaymentState
+from antom_payments.payment import EventType
+from invariants import AntomPayment, FactKey
 from simulation.history import History
+from simulation.replicas import MERCHANTS
 from simulation.witness import Row
+
+ACCOUNTS = {client_id: name for name, client_id in MERCHANTS.items()}
+"""Merchant accounts by their client ids."""
+_LONGEST_WAY = timedelta(seconds=60)
 
 
 class Truth:
@@ -17,6 +28,8 @@ class Truth:
         self.history = history
         self.refused: set[str] = set()
         """Ids of which Antom refused a session."""
+        self.rotation_time: datetime | None = None
+        """From when on Antom signs with its next key."""
 
     def payment(self, payment_request_id: str) -> Payment | None:
         """Antom's record."""
@@ -24,6 +37,36 @@ class Truth:
             if payment.payment_request_id == payment_request_id:
                 return payment
         return None
+
+    def at_antom(self, payment_request_id: str) -> AntomPayment | None:
+        """Antom's record, as it is compared with ours."""
+        payment = self.payment(payment_request_id)
+        return _at_antom(payment) if payment else None
+
+    def payments(self) -> list[AntomPayment]:
+        """All of Antom's records."""
+        return [_at_antom(payment) for payment in self.emulator.payments]
+
+    def said(self) -> dict[str, FactKey]:
+        """What Antom ever said of its own accord, by the hash of the notification's body."""
+        found = {}
+        for one in self.emulator.deliveries:
+            body = encoded(one.notification)
+            fact = parse_notification(body, merchant_account=ACCOUNTS[one.client_id])
+            key = (fact.kind, fact.fact_id, fact.outcome, fact.merchant_account)
+            found[hashlib.sha256(body).hexdigest()] = key
+        return found
+
+    def judge_deliveries(self) -> None:
+        """What Antom signed was taken for Antom's, but for what was on its way for too long."""
+        rotated = self.rotation_time
+        for delivery in self.emulator.deliveries:
+            for attempt in delivery.attempts:
+                # Signed with the last key, it may have come when that was removed.
+                is_late = rotated is not None and rotated - _LONGEST_WAY < attempt.time <= rotated
+                if attempt.status == 401 and attempt.spoilt is None and not is_late:
+                    told = f"notification {delivery.number} of {delivery.payment_request_id}"
+                    self.history.violated("what Antom signs is taken", told)
 
     def secrets(self) -> set[str]:
         """What must never be seen outside of the encrypted columns and a caller's own answer."""
@@ -77,32 +120,15 @@ def was_paid(payment: Payment) -> bool:
     return payment.result is not None and payment.result.status == "S"
 
 
-def taken(payment: Payment) -> int:
-    """What was taken, in minor units."""
-    if payment.status is not PaymentStatus.SUCCESS:
-        return 0
-    if payment.auth_expiry_time is None:
-        return int(payment.amount.value)
-    return sum(
-        int(capture.amount.value)
-        for capture in payment.captures
-        if capture.result is not None and capture.result.status == "S"
+def _at_antom(payment: Payment) -> AntomPayment:
+    taken = [one for one in payment.captures if one.result and one.result.status == "S"]
+    return AntomPayment(
+        payment_request_id=payment.payment_request_id,
+        payment_id=payment.payment_id,
+        status=payment.status,
+        minor_units=int(payment.amount.value),
+        captured_minor_units=sum(int(one.amount.value) for one in taken),
+        expects_capture=payment.auth_expiry_time is not None,
+        merchant_account=ACCOUNTS[payment.client_id],
+        is_submitted=payment.submit_time is not None,
     )
-
-
-def states_of(payment: Payment | None) -> set[PaymentState]:
-    """How a payment may stand here, once everything was told, by how it stands at Antom."""
-    status = payment.status if payment else None
-    if payment is None:
-        return {PaymentState.EXPIRED, PaymentState.FAILED}
-    match status:
-        case None:
-            return {PaymentState.EXPIRED}
-        case PaymentStatus.PROCESSING | PaymentStatus.PENDING:
-            return {PaymentState.PROCESSING}
-        case PaymentStatus.FAIL:
-            return {PaymentState.FAILED, PaymentState.EXPIRED}
-        case PaymentStatus.CANCELLED:
-            return {PaymentState.CANCELLED}
-    whole = taken(payment) == int(payment.amount.value)
-    return {PaymentState.SUCCEEDED} if whole else {PaymentState.AUTHORIZED}

@@ -1,0 +1,84 @@
+"""The books of a run, closed at its end: whatever is known, for the checker of all our runs."""
+
+from __future__ import annotations
+
+import json
+
+import invariants
+from antom_payments.payment import PaymentState
+from invariants import Acknowledged, PaymentKey, StoredFact, StoredPayment
+from simulation.callers import SECRET, Promises
+from simulation.room import Room
+from simulation.witness import Witness
+
+
+def close(room: Room) -> None:
+    """Hold everything against everything, once nothing goes wrong any more."""
+    room.truth.judge_deliveries()
+    for violation in invariants.violations(_history(room)):
+        room.history.violated(violation.invariant, violation.what)
+
+
+def _history(room: Room) -> invariants.History:
+    witness, truth = room.witness, room.truth
+    said = truth.said()
+    payments = _payments(witness)
+    for row in payments:
+        room.history.note(f"ends {row.payment_request_id} {row.state} {row.captured_minor_units}")
+        room.history.counts[f"ends {row.state}"] += 1
+    return invariants.History(
+        log=[row for _, row in sorted(witness.rows.items())],
+        facts=_facts(room),
+        payments=payments,
+        antom=truth.payments(),
+        accepted=frozenset(said[one] for one in room.audit.acknowledgements if one in said),
+        told=frozenset(said.values()),
+        acknowledged=_acknowledged(room.callers.promises),
+        subscribers=[chapter for reader in room.readers for chapter in reader.chapters],
+        outputs=_outputs(room),
+        secrets={f"{one[:8]}…": one for one in sorted({SECRET, *truth.secrets()})},
+        foreign=frozenset(room.callers.foreign_payments),
+        forgotten=frozenset(witness.forgotten),
+        lost=frozenset(event_id for ids in witness.lost.values() for event_id in ids),
+    )
+
+
+def _payments(witness: Witness) -> list[StoredPayment]:
+    query = (
+        "SELECT payment_request_id, payment_id, state, version, minor_units,"
+        " captured_minor_units, merchant_account, inquiry_wanted, last_sequence"
+        " FROM payments ORDER BY payment_request_id"
+    )
+    return [
+        StoredPayment(*row[:2], PaymentState(row[2]), *row[3:7], bool(row[7]), row[8])
+        for row in witness.connection.execute(query)
+    ]
+
+
+def _facts(room: Room) -> list[StoredFact]:
+    query = (
+        "SELECT kind, fact_id, outcome, merchant_account, event_id, payment_request_id,"
+        " payment_id, orphan_state FROM facts ORDER BY kind, fact_id, outcome, merchant_account"
+    )
+    found = []
+    for row in room.witness.connection.execute(query):
+        found.append(StoredFact(tuple(row[:4]), *row[4:7]))
+        if row[7] is not None:
+            room.history.counts[f"orphan {row[7]}"] += 1
+    return found
+
+
+def _acknowledged(promises: Promises) -> list[Acknowledged]:
+    """What callers were told, and no restore took since."""
+    keys: dict[PaymentKey, int] = dict.fromkeys(promises.sessions, 0) | promises.versions
+    return [Acknowledged(name, version, merchant) for (merchant, name), version in keys.items()]
+
+
+def _outputs(room: Room) -> dict[str, str]:
+    """Everything that leaves the encrypted columns, but for a caller's own answer."""
+    events = [json.dumps(row.body) for row in room.witness.rows.values()]
+    streams = {reader.name: reader.received.decode("latin-1") for reader in room.readers}
+    return {
+        "the log of a process": "\n".join(room.audit.log_lines),
+        "the events": "\n".join(events),
+    } | streams
