@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+from antom_payments.caller import EVERYONE
 from antom_payments.errors import StoreUnavailable
 from antom_payments.payment import Payment
 from antom_payments.payment_filter import PaymentFilter, PaymentOrder, Place, place_of
-from antom_payments.service import EVERYONE
 from invariants import PaymentKey
 from simulation.network import Cut, Refused
 from simulation.room import Room
