@@ -14,6 +14,7 @@ from enum import StrEnum
 from antom_payments import alarm, telemetry
 from antom_payments.antom import AntomClient
 from antom_payments.antom.messages import InquiryAnswer
+from antom_payments.errors import PaymentNotFound
 from antom_payments.expiry import expired
 from antom_payments.fact import Fact, FactKind
 from antom_payments.payment import Payment, Source
@@ -60,8 +61,9 @@ class Inquirer:
     async def ask(self, antom: AntomClient, payment: Payment) -> Examined:
         """Ask about one of our payments.
 
-        Raises what `AntomClient.inquire_payment` raises: nothing is concluded then; and
-        StoreUnavailable when the answer could not be stored.
+        Raises what `AntomClient.inquire_payment` raises: nothing is concluded then;
+        StoreUnavailable when the answer could not be stored; and PaymentNotFound when the payment
+        is gone, because the database was restored meanwhile: what was told waits as an orphan's.
         """
         with telemetry.quiet_span("inquire", links=telemetry.links_elsewhere(payment.traceparent)):
             asked_at = self._now()
@@ -74,7 +76,9 @@ class Inquirer:
         stands = await self._store.payment(
             payment.merchant_account, payment_request_id=payment.payment_request_id
         )
-        return Examined(stands or payment, answer.exists, found)
+        if stands is None:
+            raise PaymentNotFound
+        return Examined(stands, answer.exists, found)
 
     async def ask_about_orphan(
         self, antom: AntomClient, merchant_account: str, payment_id: str, *, adopt_foreign: bool

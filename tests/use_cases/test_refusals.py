@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import (
     AntomRefused,
@@ -14,12 +15,13 @@ from antom_payments.errors import (
     AntomUntrusted,
     NewPaymentRequestIdNeeded,
     OutcomeUnknown,
+    PaymentNotFound,
 )
 from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.service import (
     SessionAnswer,
 )
-from antom_payments.store.tables import payments, private_data
+from antom_payments.store.tables import inquiries, payments, private_data
 from scripted_antom import (
     AUTHORIZED,
     INQUIRY,
@@ -242,20 +244,46 @@ async def test_an_id_whose_order_is_over_gets_the_payment_as_it_ended(till: Till
     assert answer.payment.result_code == "ORDER_IS_CLOSED"
 
 
+async def forget_all(till: Till) -> None:
+    """As a restore to a dump of before does."""
+
+    async def forgotten(connection: AsyncConnection) -> None:
+        for table in (payments, private_data, inquiries):
+            await connection.execute(delete(table))
+
+    await till.store._database.write(forgotten)
+
+
 @pytest.mark.parametrize("told", [session(), refused()], ids=["session", "refusal"])
+@pytest.mark.parametrize("before", [(), (cut,)], ids=["first", "resent"])
 async def test_an_answer_whose_intent_a_restore_took_away_is_unknown_and_asked_for_again(
-    till: Till, told: Callable[..., Awaitable[None]]
+    till: Till,
+    told: Callable[..., Awaitable[None]],
+    before: tuple[Callable[..., Awaitable[None]], ...],
 ) -> None:
     answer = Held(told)
-    till.antom.will(SESSION, answer, session())
+    till.antom.will(SESSION, *before, answer, session())
+    till.antom.will(INQUIRY, AUTHORIZED)
     creating = asyncio.create_task(till.create())
-    await till.antom.was_asked()
-    await till.store._database.write(lambda connection: connection.execute(delete(payments)))
-    await till.store._database.write(lambda connection: connection.execute(delete(private_data)))
+    await till.antom.was_asked(len(before) + 1)
+    await forget_all(till)
     answer.go_on.set()
     with pytest.raises(OutcomeUnknown):
         await creating
     assert await till.news() == []
     again = await till.create()
-    assert again.session
-    assert await till.news() == [EventType.SESSION_CREATED]
+    assert (await till.stored()) == again.payment
+    assert (await till.news())[0] is EventType.SESSION_CREATED
+
+
+async def test_a_fresh_read_of_what_a_restore_took_away_finds_nothing(till: Till) -> None:
+    till.antom.will(SESSION, session())
+    await till.create()
+    answer = Held(AUTHORIZED)
+    till.antom.will(INQUIRY, answer)
+    reading = asyncio.create_task(till.read(fresh=True))
+    await till.antom.was_asked()
+    await forget_all(till)
+    answer.go_on.set()
+    with pytest.raises(PaymentNotFound):
+        await reading
