@@ -13,6 +13,7 @@ from random import Random
 
 from antom_payments.client import PLAINTEXT, connect
 from chaos import antom_faults, attacks, clocks, databases, kills, networks, rotations, versions
+from chaos.asks import Asks
 from chaos.ledger import become_quiet, verdict
 from chaos.load import Load
 from chaos.scene import Fault, Scene
@@ -114,7 +115,7 @@ async def run(
             outcome.violations.append(f"I7: {error}")
             # What still moves cannot be compared.
             await asyncio.gather(*(one.kill() for one in [*place.servers, *place.sidecars]))
-        outcome.violations += await verdict(place, load, followers)
+        outcome.violations += await verdict(place, load, followers) + Asks(folder).wrong()
         outcome.figures = {
             "seconds": round(time.monotonic() - began, 1),
             "seconds until quiet": round(quiet, 1),

@@ -7,6 +7,7 @@ byte; which of them kills, the board says while the process works.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ from antom_payments.notifications import NotificationApp
 from antom_payments.notifications import app as sidecar
 from antom_payments.service import PaymentService
 from antom_payments.store.engines import WRITER
+from chaos.asks import Asks
 from chaos.board import Board
 
 OF_SERVERS = (
@@ -87,9 +89,11 @@ _ASKS_FOR_A_SESSION = "createPaymentSession"
 class Failpoints:
     """The points of one process, which has a slot of the board."""
 
-    def __init__(self, board: Board, slot: int) -> None:
+    def __init__(self, board: Board, slot: int, name: str, asks: Asks) -> None:
         self._board = board
         self._slot = slot
+        self._name = name
+        self._asks = asks
 
     def reached(self, point: str) -> None:
         """Die here, if the board says so."""
@@ -145,13 +149,15 @@ class Failpoints:
         post, start = Wire.post, aiohttp.ClientResponse.start
 
         @wraps(post)
-        async def posted(wire: Wire, path: str, *told: Any, **more: Any) -> Any:
-            asks = path.endswith(_ASKS_FOR_A_SESSION)
-            if asks:
-                self.reached("before Antom is asked")
-            answer = await post(wire, path, *told, **more)
-            if asks:
-                self.reached("Antom answered, nothing stored")
+        async def posted(wire: Wire, path: str, body: bytes, *told: Any, **more: Any) -> Any:
+            if not path.endswith(_ASKS_FOR_A_SESSION):
+                return await post(wire, path, body, *told, **more)
+            self.reached("before Antom is asked")
+            wanted = str(json.loads(body)["paymentRequestId"])
+            ahead = self._board.ahead(0) + self._board.ahead(self._slot)
+            with self._asks.noted(self._name, wanted, ahead):
+                answer = await post(wire, path, body, *told, **more)
+            self.reached("Antom answered, nothing stored")
             return answer
 
         @wraps(start)

@@ -23,6 +23,8 @@ MOST_AT_ONCE = 40
 """Payments under way: callers that wait for answers begin no new ones."""
 CALL_SECONDS = 5.0
 _UNEXPECTED = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "NOT_FOUND"}
+_SHARED = 0.15
+"""How many ids two callers share."""
 _TIRED_SECONDS = 60.0
 """A caller that got no answer for so long gives up."""
 FLOWING = 20.0
@@ -120,7 +122,10 @@ class Load:
         weights = [weight for weight, _, _ in _HABITS]
         _, method, steps = self.random.choices(_HABITS, weights)[0]
         looks = self.random.random()
-        if not await self._create(name, method):
+        # Of some, two callers ask at once, of one server or of both.
+        callers = 2 if self.random.random() < _SHARED else 1
+        told = await asyncio.gather(*(self._create(name, method) for _ in range(callers)))
+        if not any(told):
             return
         if looks < 0.8:
             await self._read(name, fresh=looks < 0.05)
