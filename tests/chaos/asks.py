@@ -47,15 +47,23 @@ class Asks:
 
     def wrong(self) -> list[str]:
         """Calls for one id at the same time, where nobody's clock leapt and no lease was over."""
+        return [
+            f"I5: {payment_request_id} was asked for by {one.who} and {other.who} at the same time"
+            for payment_request_id, asks in self._of_ids().items()
+            for one, other in pairwise(sorted(asks))
+            if one.ahead == other.ahead and other.began < min(one.ended, one.began + LEASED_SECONDS)
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """How many calls were noted, and for how many ids Antom was asked more than once."""
+        asks = self._of_ids().values()
+        return {"all": sum(map(len, asks)), "ids asked for again": sum(len(a) > 1 for a in asks)}
+
+    def _of_ids(self) -> dict[str, list[Ask]]:
         of_ids: dict[str, list[Ask]] = defaultdict(list)
         for path in self._folder.glob("*.asks"):
             for line in path.read_text().splitlines():
                 payment_request_id, began, ended, ahead = line.split()
                 ask = Ask(float(began), float(ended), path.stem, float(ahead))
                 of_ids[payment_request_id].append(ask)
-        return [
-            f"I5: {payment_request_id} was asked for by {one.who} and {other.who} at the same time"
-            for payment_request_id, asks in of_ids.items()
-            for one, other in pairwise(sorted(asks))
-            if one.ahead == other.ahead and other.began < min(one.ended, one.began + LEASED_SECONDS)
-        ]
+        return of_ids

@@ -122,6 +122,7 @@ async def run(
             "payments": len(load.created),
             "operations": dict(load.counts),
             "refusals": dict(load.refusals.most_common()),
+            "calls to Antom for sessions": Asks(folder).counts(),
             "starts of processes": {p.name: p.starts for p in place.processes.values()},
             "connections of subscribers": {one.name: one.connections for one in followers},
         }
