@@ -48,6 +48,20 @@ def faults() -> list[Fault]:
     ]
 
 
+async def _refused(scene: Scene) -> None:
+    """Whatever was badly signed must not have been acknowledged: no later look can tell."""
+    told = (await scene.town.http.get("/notifications")).json()["notifications"]
+    answers = [
+        attempt["httpStatus"]
+        for one in told
+        for attempt in one["attempts"]
+        if attempt["spoilt"] == "BADLY_SIGNED"
+    ]
+    assert 200 not in answers, f"{answers.count(200)} badly signed notifications were acknowledged"
+    if 401 not in answers:
+        raise NotInjected("no sidecar answered a badly signed notification")
+
+
 @contextlib.asynccontextmanager
 async def spoilt(kind: str, words: dict[str, Any], scene: Scene) -> AsyncIterator[None]:
     """Let it go wrong until it has some times, half the time it could."""
@@ -58,6 +72,8 @@ async def spoilt(kind: str, words: dict[str, Any], scene: Scene) -> AsyncIterato
             while (await http.get("/faults")).json()[kind][-1]["struck"] < _STRIKES:  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.1)
         yield
+        if kind == "notifications" and words["fault"] == "BADLY_SIGNED":
+            await _refused(scene)
     except TimeoutError:
         raise NotInjected("Antom did nothing wrong") from None
     finally:

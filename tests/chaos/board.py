@@ -15,6 +15,9 @@ _SLOT_BYTES, _SLOTS = 64, 64
 _CLOCK = struct.Struct("d")
 _POINT = _CLOCK.size
 """Where a slot's byte with the number of its kill point lies; 0 is none."""
+_LOOKS = struct.Struct("Q")
+_LOOKED = 16
+"""Where a slot's number lies of how often its process looked at its clock."""
 _DYING = _POINT + 1
 """Where the process notes that it dies of it: its end is reported later."""
 
@@ -43,6 +46,16 @@ class Board:
     def now(self, slot: int) -> datetime:
         """The wall clock of the process with that slot."""
         return datetime.now(UTC) + timedelta(seconds=self.ahead(0) + self.ahead(slot))
+
+    def look(self, slot: int) -> datetime:
+        """As `now`; counted, for it is the process itself that asks."""
+        _LOOKS.pack_into(self._memory, slot * _SLOT_BYTES + _LOOKED, self.looks(slot) + 1)
+        return self.now(slot)
+
+    def looks(self, slot: int) -> int:
+        """How often the process with that slot looked at its clock."""
+        (count,) = _LOOKS.unpack_from(self._memory, slot * _SLOT_BYTES + _LOOKED)
+        return int(count)
 
     def armed(self, slot: int) -> int:
         """The number of the kill point at which the process is to die; 0 is none."""

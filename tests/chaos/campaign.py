@@ -13,6 +13,7 @@ from random import Random
 
 from antom_payments.client import PLAINTEXT, connect
 from chaos import antom_faults, attacks, clocks, databases, kills, networks, rotations, versions
+from chaos.asks import Asks
 from chaos.ledger import become_quiet, verdict
 from chaos.load import Load
 from chaos.scene import Fault, Scene
@@ -114,13 +115,14 @@ async def run(
             outcome.violations.append(f"I7: {error}")
             # What still moves cannot be compared.
             await asyncio.gather(*(one.kill() for one in [*place.servers, *place.sidecars]))
-        outcome.violations += await verdict(place, load, followers)
+        outcome.violations += await verdict(place, load, followers) + Asks(folder).wrong()
         outcome.figures = {
             "seconds": round(time.monotonic() - began, 1),
             "seconds until quiet": round(quiet, 1),
             "payments": len(load.created),
             "operations": dict(load.counts),
             "refusals": dict(load.refusals.most_common()),
+            "calls to Antom for sessions": Asks(folder).counts(),
             "starts of processes": {p.name: p.starts for p in place.processes.values()},
             "connections of subscribers": {one.name: one.connections for one in followers},
         }
@@ -153,7 +155,10 @@ async def _strike(
         tally.recoveries.append(await _recovery(scene, healed, f"canary-{number}"))
     except TimeoutError:
         tally.violations.append(f"I7: after {name} nothing went on")
-    tally.violations += [f"after {name}: {what}" for what in _wrong_now(scene)]
+    except Exception as error:  # noqa: BLE001 - a caller's program died: that is told, too
+        tally.violations.append(f"I7: after {name} a canary died: {error!r}")
+    wrong = _wrong_now(scene) + await scene.watch.look(scene.town, scene.load)
+    tally.violations += [f"after {name}: {what}" for what in wrong]
     told = "held" if len(outcome.all_violations) == before else tally.violations[-1]
     took = time.monotonic() - began
     went_on = f"{tally.recoveries[-1]:.2f} s" if tally.recoveries else "never"
@@ -161,8 +166,11 @@ async def _strike(
 
 
 async def _recovery(scene: Scene, healed: float, name: str) -> float:
-    """Seconds from the healing until a canary came through. Raises TimeoutError."""
-    canaries: set[asyncio.Task[None]] = set()
+    """Seconds from the healing until a canary came through.
+
+    Raises TimeoutError when none does, and whatever one dies of.
+    """
+    canaries: set[asyncio.Task[bool]] = set()
     try:
         async with asyncio.timeout(RECOVERY_SECONDS):
             for number in range(1000):
@@ -173,9 +181,11 @@ async def _recovery(scene: Scene, healed: float, name: str) -> float:
                     timeout=_CANARY_PAUSE_SECONDS * (number + 1),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                if done:
-                    break
-        return time.monotonic() - healed
+                # One that gave up, as all may, is no proof; one that crashed raises its error.
+                if any(canary.result() for canary in done):
+                    return time.monotonic() - healed
+                canaries -= done
+        raise TimeoutError
     finally:
         for canary in canaries:
             canary.cancel()

@@ -16,7 +16,15 @@ from chaos.scene import Fault, Scene
 from chaos.town import NotInjected, Town
 
 _OURS = "application_name = 'antom-payments'"
+_TERMINATE = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {_OURS}"
+_WAITING = (
+    f"SELECT count(*) FROM pg_stat_activity WHERE {_OURS} AND $1 = ANY(pg_blocking_pids(pid))"
+)
+_LAST = "SELECT coalesce(max(sequence), 0) FROM events"
 _FULL_BYTES = 4096
+_FELT_SECONDS = 20.0
+_SOME_EVENTS = 10
+_AT_ONCE = 16
 
 
 def faults() -> list[Fault]:
@@ -30,7 +38,7 @@ def faults() -> list[Fault]:
         "all backends frozen": backends_frozen,
         "payments locked": partial(locked, "LOCK TABLE payments IN ACCESS EXCLUSIVE MODE"),
         "the log's lock held": partial(locked, f"SELECT pg_advisory_xact_lock({LOG_LOCK})"),
-        "a long transaction elsewhere": partial(locked, "SELECT count(*) FROM events"),
+        "a long transaction elsewhere": long_transaction,
         "no connection left": exhausted,
         "no room for the write-ahead log": full,
     }
@@ -93,32 +101,82 @@ async def backends_frozen(scene: Scene) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def locked(statement: str, scene: Scene) -> AsyncIterator[None]:
-    """Somebody else's transaction holds what everybody needs."""
-    connection = await asyncpg.connect(scene.town.cluster.url)
+    """Somebody else's transaction holds what everybody needs, until one of ours has waited."""
+    connection, observer = [await asyncpg.connect(scene.town.cluster.url) for _ in range(2)]
     try:
         await connection.execute("BEGIN")
         async with asyncio.timeout(10):
             await connection.execute(statement)
+        holder = connection.get_server_pid()
+        try:
+            async with asyncio.timeout(_FELT_SECONDS):
+                while not await observer.fetchval(_WAITING, holder):  # noqa: ASYNC110 - PostgreSQL tells nobody
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise NotInjected("nobody waited for the lock") from None
         await scene.hold(0.5, 2.5)
         yield
         await connection.execute("ROLLBACK")
     finally:
         connection.terminate()
+        observer.terminate()
+
+
+@contextlib.asynccontextmanager
+async def long_transaction(scene: Scene) -> AsyncIterator[None]:
+    """An old snapshot, with a transaction id: nothing can be vacuumed, and ours go on the same."""
+    connection, observer = [await asyncpg.connect(scene.town.cluster.url) for _ in range(2)]
+    try:
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await connection.fetchval("SELECT pg_current_xact_id()")
+        seen = await connection.fetchval(_LAST)
+        await scene.hold(0.5, 2.5)
+        heard = scene.load.counts["event"]
+        try:
+            async with asyncio.timeout(_FELT_SECONDS):
+                while (  # noqa: ASYNC110 - PostgreSQL tells nobody
+                    await observer.fetchval(_LAST) < seen + _SOME_EVENTS
+                    or scene.load.counts["event"] < heard + _SOME_EVENTS
+                ):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError("the log stood still beside a long transaction") from None
+        if await connection.fetchval(_LAST) != seen:
+            raise NotInjected("the transaction held no snapshot")
+        yield
+        await connection.execute("ROLLBACK")
+    finally:
+        connection.terminate()
+        observer.terminate()
 
 
 @contextlib.asynccontextmanager
 async def exhausted(scene: Scene) -> AsyncIterator[None]:
     """Others hold all connections that PostgreSQL allows, and ours are cut."""
+    url = scene.town.cluster.url
     taken: list[asyncpg.Connection] = []
+
+    async def take() -> bool:
+        """Take one more; False when there is none."""
+        try:
+            taken.append(await asyncpg.connect(url))
+        except asyncpg.TooManyConnectionsError:
+            return False
+        return True
+
     try:
-        await _terminated(scene.town)
-        with contextlib.suppress(asyncpg.TooManyConnectionsError):
+        await take()
+        async with asyncio.timeout(_FELT_SECONDS):
+            # Ours come back as fast as they can: of the places that they leave, some are theirs.
             while True:
-                taken.append(await asyncpg.connect(scene.town.cluster.url))
+                while all(await asyncio.gather(*(take() for _ in range(_AT_ONCE)))):
+                    pass
+                if not await taken[0].fetchval(_TERMINATE):
+                    break
         await scene.hold(0.5, 1.5)
-        if not taken:
-            raise NotInjected("no connection was to be had")
         yield
+    except TimeoutError:
+        raise NotInjected("ours kept a connection") from None
     finally:
         for connection in taken:
             connection.terminate()
@@ -166,8 +224,7 @@ async def _backends(town: Town, *, or_none: bool = False) -> list[int]:
 async def _terminated(town: Town) -> None:
     connection = await asyncpg.connect(town.cluster.url)
     try:
-        told = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {_OURS}"
-        if not await connection.fetchval(told):
+        if not await connection.fetchval(_TERMINATE):
             raise NotInjected("nobody was connected")
     finally:
         connection.terminate()

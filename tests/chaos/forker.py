@@ -33,6 +33,8 @@ from antom_payments.housekeeping import prune_once
 from antom_payments.notifications import serving
 from antom_payments.storage import payment_store
 from antom_payments.store import Windows, migrate, schema
+from chaos.accepted import Accepted, ChangingVerifier
+from chaos.asks import Asks
 from chaos.board import Board
 from chaos.failpoints import Failpoints
 
@@ -46,7 +48,7 @@ class Process:
     def __init__(self, order: dict[str, Any], reports: int) -> None:
         self._order = order
         self._reports = reports
-        self._now = partial(Board(Path(order["board"])).now, order["slot"])
+        self._now = partial(Board(Path(order["board"])).look, order["slot"])
 
     def run(self) -> None:
         """Do what was ordered, to its end."""
@@ -100,6 +102,9 @@ class Process:
         )
         telemetry.configure(service_name="antom-emulator", log_format="json", log_level="WARNING")
         config = server_config(options, port=wish["port"])
+        accepted = Accepted(Path(self._order["board"]).parent)
+        antom = config.app.state.emulator  # type: ignore[union-attr] # it is made by `emulator_app`
+        antom.verifiers = {wish["client_id"]: ChangingVerifier(public, accepted)}
         stop = stop_signal()
         async with serving(config, host="127.0.0.1", port=wish["port"]):
             self.ready()
@@ -154,7 +159,9 @@ def fork(order: dict[str, Any], reports: int) -> int:
         os.dup2(number, target)
     status = 1
     try:
-        Failpoints(Board(Path(order["board"])), order["slot"]).install()
+        board = Path(order["board"])
+        asks = Asks(board.parent)
+        Failpoints(Board(board), order["slot"], order["name"], asks).install()
         Process(order, reports).run()
         status = 0
     except BaseException:  # noqa: BLE001 - whatever it is, this process ends here

@@ -20,19 +20,30 @@ Some = Callable[[Town], list[Process]]
 
 def faults() -> list[Fault]:
     """Each kill point, and what else ends or stops a process."""
-    some: dict[str, tuple[Some, tuple[str, ...]]] = {
-        "server": (lambda town: town.servers, failpoints.OF_SERVERS),
-        "sidecar": (lambda town: town.sidecars, failpoints.OF_SIDECARS),
+    some: dict[str, tuple[Some, tuple[str, ...], tuple[str, ...]]] = {
+        "server": (
+            *(lambda town: town.servers, failpoints.OF_SERVERS),
+            failpoints.OF_DRAINING_SERVERS,
+        ),
+        "sidecar": (
+            *(lambda town: town.sidecars, failpoints.OF_SIDECARS),
+            failpoints.OF_DRAINING_SIDECARS,
+        ),
     }
     found = []
-    for name, (which, points) in some.items():
+    for name, (which, points, while_draining) in some.items():
         found += [
             Fault("kill -9", f"{name}: {point}", partial(at_point, which, point))
             for point in points
         ]
         found += [
             Fault("kill -9", f"{name}: anywhere", partial(anywhere, which)),
-            Fault("kill -9", f"{name}: while it drains", partial(draining, which)),
+            *(
+                Fault(
+                    "kill -9", f"{name}: while it drains: {point}", partial(draining, which, point)
+                )
+                for point in while_draining
+            ),
             Fault("kill -9", f"both {name}s at once", partial(both, which)),
             Fault("SIGTERM", f"{name}", partial(told, which)),
             Fault("SIGSTOP", f"{name}", partial(frozen, which)),
@@ -89,13 +100,16 @@ async def both(which: Some, scene: Scene) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def draining(which: Some, scene: Scene) -> AsyncIterator[None]:
+async def draining(which: Some, point: str, scene: Scene) -> AsyncIterator[None]:
+    """Told to go, and dead on its way out; what it says when it went all its way is no kill."""
     victim = scene.random.choice(which(scene.town))
+    victim.arm(point)
     victim.signal(signal.SIGTERM)
-    await scene.hold(0.02, 0.25)  # less than the delay before it refuses calls
-    await victim.kill()
+    code = await victim.ended()
     yield
     await victim.start()
+    if code != -signal.SIGKILL:
+        raise NotInjected(f"{victim.name} ended with {code}: {victim.last_words()}")
 
 
 @contextlib.asynccontextmanager

@@ -89,6 +89,11 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
         )
         facts = await connection.fetch("SELECT * FROM facts")
         payments = await connection.fetch("SELECT * FROM payments")
+        # News that is too old is acknowledged and held back: only an inquiry makes it a fact.
+        held_back = await connection.fetch(
+            "SELECT fact_kind, fact_id, fact_outcome FROM notifications"
+            " WHERE outcome = 'QUARANTINED' AND fact_kind IS NOT NULL"
+        )
     finally:
         await connection.close()
     told = (await town.http.get("/notifications")).json()["notifications"]
@@ -115,7 +120,8 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
             for row in payments
         ],
         antom=[_at_antom(one) for one in at_antom],
-        accepted=frozenset(_key(one) for one in told if one["state"] == "ACKNOWLEDGED"),
+        accepted=frozenset(_key(one) for one in told if one["state"] == "ACKNOWLEDGED")
+        - {tuple(row) for row in held_back},
         told=frozenset(_key(one) for one in told),
         acknowledged=load.acknowledged,
         subscribers=[one.received() for one in followers],

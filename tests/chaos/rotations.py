@@ -5,16 +5,22 @@ Processes read their keys at their start, so that a rotation is a restart (docs/
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from functools import partial
 
+from antom_payments.client import PLAINTEXT, connect
 from antom_payments.keygen import add_data_key
+from chaos.accepted import BOTH, Accepted
 from chaos.failpoints import KEYS_READ
 from chaos.kills import Some
 from chaos.scene import Fault, Scene
 from chaos.town import NotInjected, Process
+
+_ASKED_SECONDS = 30.0
 
 
 def faults() -> list[Fault]:
@@ -31,15 +37,41 @@ def faults() -> list[Fault]:
 
 @contextlib.asynccontextmanager
 async def merchant_key(scene: Scene) -> AsyncIterator[None]:
-    """Antom accepts both; each server goes from the one that it has to the other."""
-    for server in scene.town.servers:
+    """Antom accepts both until each server went to the other key; then the old one is dropped.
+
+    What is signed with that from then on is refused, and refused sessions are unexpected answers.
+    """
+    town = scene.town
+    accepted = Accepted(town.folder)
+    accepted.put(BOTH)
+    for server in town.servers:
         chosen = server.order["settings"]
-        chosen["merchant_private_key_file"] = scene.town.other_merchant_key(
+        chosen["merchant_private_key_file"] = town.other_merchant_key(
             chosen["merchant_private_key_file"]
         )
         await _restarted([server])
         await scene.hold()
+    newer = town.servers[0].order["settings"]["merchant_private_key_file"]
+    accepted.put([int(newer.endswith("merchant_next"))])
+    for server in town.servers:
+        await _asks_antom(scene, server)
     yield
+
+
+async def _asks_antom(scene: Scene, server: Process) -> None:
+    """A session through this server; the campaign's own may take the other."""
+    port = scene.town.roads[f"callers-{server.name}"].port
+    async with connect(f"127.0.0.1:{port}", credentials=PLAINTEXT) as payments:
+        alone = replace(scene.load, payments=payments)
+        try:
+            async with asyncio.timeout(_ASKED_SECONDS):
+                name = f"rotated-{server.name}-{server.starts}-{len(scene.load.created)}"
+                assert await alone._create(name, "CARD"), f"{server.name}: no session"
+        except TimeoutError:
+            refusals = dict(scene.load.refusals)
+            raise AssertionError(
+                f"{server.name}: no session with its new key: {refusals}"
+            ) from None
 
 
 @contextlib.asynccontextmanager
@@ -50,8 +82,8 @@ async def data_key(scene: Scene) -> AsyncIterator[None]:
     await _restarted([*town.servers, *town.sidecars])
     rotation = town.process("rotation", "rotate", settings=town.settings_of("server-0"))
     await rotation.launch()
-    if code := await rotation.ended():
-        raise NotInjected(f"the rotation ended with {code}: {rotation.last_words()}")
+    code = await rotation.ended()
+    assert code == 0, f"the rotation ended with {code}: {rotation.last_words()}"
     yield
 
 
@@ -73,5 +105,6 @@ async def _restarted(processes: Iterable[Process]) -> None:
     """One after the other, each in its own way."""
     for process in processes:
         process.signal(signal.SIGTERM)
-        await process.ended()
+        code = await process.ended()
         await process.start()
+        assert code == 0, f"{process.name} ended with {code} when told to go"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from antom_payments.client import Payments
 from chaos.load import Load
 from chaos.subscribers import Subscriber
 from chaos.town import Town
+from chaos.watch import Watch
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Scene:
     payments: Payments
     followers: list[Subscriber]
     random: Random
+    watch: Watch = field(default_factory=Watch)
 
     async def hold(self, least: float = 0.2, most: float = 1.0) -> None:
         """Leave it as it is for a while."""

@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
+from antom_payments.antom.signing import (
+    SignatureInvalid,
+    Signer,
+    load_private_key,
+    load_public_key,
+)
 from chaos import report
+from chaos.accepted import Accepted, ChangingVerifier
+from chaos.asks import Asks
 from chaos.campaign import Outcome, Tally, all_faults, run, schedule
+from keys import golden_pair
 
 SHORT = (
     "kill -9: server: before commit",
@@ -81,3 +90,41 @@ def test_a_page_keeps_what_is_around_the_last_run() -> None:
     assert page.startswith("Before.\n")
     assert page.endswith("\nAfter.\n")
     assert report.as_page(Outcome(7), page) == page
+
+
+def test_calls_to_antom_for_one_id_at_the_same_time_are_found(tmp_path: Path) -> None:
+    lines = {
+        "server-0": "both 1.0 2.0 0.0\nafter 1.0 2.0 0.0\nleapt 1.0 2.0 0.0\nlate 1.0 9.0 0.0\n",
+        "server-1": "both 1.5 2.5 0.0\nafter 2.0 3.0 0.0\nleapt 1.5 2.5 240\nlate 4.5 5.0 0.0\n",
+    }
+    for who, told in lines.items():
+        (tmp_path / f"{who}.asks").write_text(told)
+    assert Asks(tmp_path).wrong() == [
+        "I5: both was asked for by server-0 and server-1 at the same time"
+    ]
+
+
+def test_antom_accepts_the_keys_that_it_is_told_to(tmp_path: Path) -> None:
+    keys = [golden_pair(name) for name in ("merchant", "antom")]
+    accepted = Accepted(tmp_path)
+    verifier = ChangingVerifier(
+        [load_public_key(key.public, setting="test") for key in keys], accepted
+    )
+
+    def verify(key: str) -> str:
+        signer = Signer(load_private_key(key, setting="test"), "client")
+        header = signer.signature_header("POST", "/a", "2026-01-01T00:00:00Z", b"{}")
+        return verifier.verify(
+            method="POST",
+            uri="/a",
+            client_id="client",
+            time="2026-01-01T00:00:00Z",
+            body=b"{}",
+            signature_header=header,
+        )
+
+    assert len({verify(key.private) for key in keys}) == 2
+    accepted.put([1])
+    verify(keys[1].private)
+    with pytest.raises(SignatureInvalid):
+        verify(keys[0].private)

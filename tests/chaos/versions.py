@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from antom_payments.errors import SchemaOutdated
 from antom_payments.store.schema import _MIGRATIONS, revisions
 from chaos.scene import Fault, Scene
 from chaos.town import NotInjected, Process
@@ -38,9 +39,9 @@ _BACK = (
 def faults() -> list[Fault]:
     """Each with traffic flowing."""
     return [
-        Fault("version", "migrated one further under traffic, then rolled back", newer),
+        Fault("version", "newer schema, same code, under traffic, then rolled back", newer),
         Fault("version", "kill -9 in the middle of a migration", dies),
-        Fault("version", "a server on the schema before: it refuses", older),
+        Fault("version", "older schema, same code: a server refuses to start", older),
     ]
 
 
@@ -53,8 +54,9 @@ async def newer(scene: Scene) -> AsyncIterator[None]:
         raise NotInjected(f"the migration ended with {code}: {process.last_words()}")
     one = scene.random.choice(scene.town.servers)
     one.signal(signal.SIGTERM)
-    await one.ended()
+    code = await one.ended()
     await one.start()
+    assert code == 0, f"{one.name} ended with {code} when told to go: {one.last_words()}"
     await scene.hold()
     yield
     await scene.town.cluster.execute(*_BACK)
@@ -77,16 +79,18 @@ async def older(scene: Scene) -> AsyncIterator[None]:
     before, last = revisions()[-2:]
     version = "UPDATE alembic_version SET version_num = '{}'".format
     await scene.town.cluster.execute(version(before))
+    refusal = str(SchemaOutdated(before, last))
     one = scene.random.choice(scene.town.servers)
     try:
         await one.kill()
         await one.launch()
-        code = await one.ended()
+        code, words = await one.ended(), one.last_words()
         yield
     finally:
         await scene.town.cluster.execute(version(last))
         await one.start()
     assert code not in {0, -signal.SIGKILL}, f"it served an older schema: {code}"
+    assert refusal in words, f"it ended for another reason: {words}"
 
 
 def _migration(scene: Scene) -> Process:

@@ -1,0 +1,120 @@
+"""What is looked at after each fault: safety, of whatever is new since the last look.
+
+Liveness, Antom's books and what subscribers got are compared once, when the run is quiet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from chaos.load import Load
+from chaos.town import Town
+from invariants import LoggedEvent, PaymentKey, wrong_step
+
+_PATIENCE = 30.0
+_NEW_EVENTS = (
+    "SELECT sequence, event_id, merchant_account, payment_request_id, payment_version, type, state,"
+    " body->>'state_before' AS state_before, body->>'source' AS source"
+    " FROM events WHERE sequence > $1 ORDER BY sequence"
+)
+_ROWS = (
+    "SELECT merchant_account, payment_request_id, state, version FROM payments"
+    " WHERE payment_request_id = ANY($1::text[])"
+)
+_SHARED = (
+    "SELECT event_id, count(*) FROM facts WHERE event_id IS NOT NULL"
+    " GROUP BY event_id HAVING count(*) > 1"
+)
+_DANGLING = (
+    "SELECT fact_id, event_id FROM facts WHERE event_id IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM events WHERE events.event_id = facts.event_id)"
+)
+
+
+@dataclass
+class Watch:
+    """Follows the database's log, one look after the other."""
+
+    last: int = 0
+    """The newest sequence that was looked at."""
+    _newest: dict[PaymentKey, LoggedEvent] = field(default_factory=dict)
+    _answers: int = 0
+    """How many of the callers' answers were compared."""
+
+    async def look(self, town: Town, load: Load) -> list[str]:
+        """What is wrong: a gap, an illegal step, a fact told twice, an answer that is lost."""
+        # Before the database is read: what is acknowledged by now must be there.
+        answers = load.acknowledged[self._answers :]
+        try:
+            events, rows, shared, dangling = await self._read(town, [one.key for one in answers])
+        except TimeoutError:
+            return ["I7: PostgreSQL could not be read"]
+        self._answers += len(answers)
+        wrong = [what for event in events for what in self._wrong(event)]
+        stored = {(row["merchant_account"], row["payment_request_id"]): row for row in rows}
+        for key, row in stored.items():
+            newest = self._newest.get(key)
+            told = (newest.state, newest.version) if newest else ("CREATING", 0)
+            if (row["state"], row["version"]) != told:
+                wrong.append(f"I3: {key[1]} is {row['state']} {row['version']}, not {told}")
+        wrong += [
+            f"I6: {one.payment_request_id} was acknowledged at version {one.version}"
+            for one in answers
+            if one.key not in stored or stored[one.key]["version"] < one.version
+        ]
+        wrong += [f"I1: {row['count']} facts share event {row['event_id']}" for row in shared]
+        wrong += [f"I1: {row['fact_id']} names no event of the log" for row in dangling]
+        return wrong
+
+    async def _read(
+        self, town: Town, keys: list[PaymentKey]
+    ) -> tuple[list[LoggedEvent], Any, Any, Any]:
+        """At one moment, as soon as PostgreSQL lets us. Raises TimeoutError."""
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                try:
+                    connection = await asyncpg.connect(town.cluster.url)
+                except (OSError, asyncpg.PostgresError):
+                    await asyncio.sleep(0.1)
+                    continue
+                try:
+                    async with connection.transaction(isolation="repeatable_read", readonly=True):
+                        events = [
+                            _event(row) for row in await connection.fetch(_NEW_EVENTS, self.last)
+                        ]
+                        ids = {event.payment_request_id for event in events} | {
+                            key[1] for key in keys
+                        }
+                        return (
+                            events,
+                            await connection.fetch(_ROWS, sorted(ids)),
+                            await connection.fetch(_SHARED),
+                            await connection.fetch(_DANGLING),
+                        )
+                finally:
+                    connection.terminate()
+
+    def _wrong(self, event: LoggedEvent) -> list[str]:
+        wrong = [f"I3: {what}" for what in wrong_step(event, self._newest.get(event.key))]
+        if event.sequence != self.last + 1:
+            wrong.append(f"I3: the log goes from {self.last} to {event.sequence}")
+        self.last, self._newest[event.key] = event.sequence, event
+        return wrong
+
+
+def _event(row: Any) -> LoggedEvent:
+    return LoggedEvent(
+        sequence=row["sequence"],
+        event_id=row["event_id"],
+        payment_request_id=row["payment_request_id"],
+        version=row["payment_version"],
+        type=row["type"],
+        state_before=row["state_before"],
+        state=row["state"],
+        source=row["source"],
+        merchant_account=row["merchant_account"],
+    )
