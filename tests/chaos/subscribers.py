@@ -10,10 +10,11 @@ from typing import Any
 
 import grpc
 
+import views
 from antom_payments.client import Backoff, Earliest, MemoryCursorStore, Payments
 from antom_payments.payment import FINAL_STATES
 from antom_payments.v1.payment_event_pb2 import PaymentEvent
-from invariants import LoggedEvent, Received
+from invariants import LoggedEvent, Received, Shown
 
 SILENCE_SECONDS = 6.0
 """Three checkpoints of the town's servers."""
@@ -32,6 +33,8 @@ class Subscriber:
     connections: int = 0
     came: list[tuple[int, str]] = field(default_factory=list)
     """Over the wire: the number of the connection, and the event's id."""
+    shown: list[tuple[str, Shown]] = field(default_factory=list)
+    """Over the wire: the event's id, and the payment after it."""
     told: list[str] = field(default_factory=list)
     """As the client gave them out."""
     on_event: Callable[[PaymentEvent], None] = lambda _: None
@@ -84,7 +87,7 @@ class Subscriber:
         self.on_event(event)
 
     def received(self) -> Received:
-        return Received(self.name, self.wants, self.came)
+        return Received(self.name, self.wants, self.came, shown=self.shown)
 
 
 @dataclass
@@ -101,6 +104,9 @@ class _Stream:
         message = await self.call.read()
         if message is not grpc.aio.EOF:
             self.subscriber.came += [(self._number, event.event_id) for event in message.events]
+            self.subscriber.shown += [
+                (event.event_id, views.of_message(event.payment)) for event in message.events
+            ]
         return message
 
     def cancel(self) -> None:
