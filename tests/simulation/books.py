@@ -35,6 +35,7 @@ def _history(room: Room) -> invariants.History:
         accepted=frozenset(said[one] for one in room.audit.acknowledgements if one in said),
         told=frozenset(said.values()),
         taken_forged=truth.taken_forged(),
+        refused=frozenset(room.callers.promises.refused),
         acknowledged=_acknowledged(room.callers.promises),
         subscribers=[chapter for reader in room.readers for chapter in reader.chapters],
         outputs=_outputs(room),

@@ -94,6 +94,8 @@ class Promises:
     """The newest version of a payment that anybody was shown."""
     answers: list[Acknowledged] = field(default_factory=list)
     """All that anybody was shown."""
+    refused: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Payments whose callers were told to take another id, and when."""
 
     def told(self, key: tuple[str, str], payment: Payment, now: float) -> None:
         """Somebody who asked for ``key`` was shown ``payment``."""
@@ -105,6 +107,7 @@ class Promises:
     def taken_back(self, dump_time: float) -> None:
         """A restore: only what was told before the dump still holds."""
         self.sessions = {key: at for key, at in self.sessions.items() if at < dump_time}
+        self.refused = {key: at for key, at in self.refused.items() if at < dump_time}
         self.versions = {}
         self.answers = []
 
@@ -128,6 +131,8 @@ class Callers:
         """Of the database: a restore begins another."""
         self.foreign_payments: set[tuple[str, str]] = set()
         """What another system made."""
+        self._amounts: dict[tuple[str, str], set[Money]] = {}
+        """What was ever asked for, by payment."""
         self._random = random
         self._network = network
         self._emulator = emulator
@@ -144,6 +149,8 @@ class Callers:
     async def create(self, words: dict[str, Any]) -> None:
         """Create a session, as a careful client does: with the same id until it is clear."""
         request = session_request(words, self._now())
+        key = (request.merchant_account, request.payment_request_id)
+        self._amounts.setdefault(key, set()).add(request.payment_amount)
         for _ in range(_TRIES):
             epoch = self.epoch
             try:
@@ -156,12 +163,14 @@ class Callers:
             except _REPEATED as error:
                 self._history.count(f"create {type(error).__name__}")
             except AntomSaidNo as error:
-                self._history.count(f"create {type(error).__name__}")
+                self._sent_away(request, error, epoch)
                 return
             except AntomError as error:
                 self._history.count(f"create {type(error).__name__}")
             except PaymentRequestIdReused:
                 self._history.count("create with another amount refused")
+                if len(self._amounts[key]) < 2:
+                    self._history.violated("a sound request is taken", f"{key} is no other")
                 return
             except InvalidRequest:
                 self._expired(request, epoch)
@@ -170,6 +179,22 @@ class Callers:
                 self._created(request, answer.payment, answer.session, epoch)
                 return
             await asyncio.sleep(self._random.uniform(0.2, 20.0))
+
+    def _sent_away(self, request: SessionRequest, error: AntomSaidNo, epoch: int) -> None:
+        """Told to take another id: what has this one must be over, or be another payment."""
+        self._history.count(f"create {type(error).__name__}")
+        name = request.payment_request_id
+        if name not in self._truth.refused:
+            self._history.violated("who is sent away was refused", name)
+        known = self._truth.at_antom(name)
+        amount = request.payment_amount
+        is_other = known and (known.currency_code, known.minor_units) != (
+            amount.currency_code,
+            amount.minor_units,
+        )
+        if epoch == self.epoch and not is_other:
+            key = (request.merchant_account, name)
+            self.promises.refused[key] = self._network.loop.time()
 
     def _created(self, request: SessionRequest, payment: Payment, session: Any, epoch: int) -> None:
         name = request.payment_request_id
