@@ -193,6 +193,12 @@ def corrected() -> Callable[[History], History]:
     )
 
 
+def held_back(outcome: str) -> Callable[[History], History]:
+    """News of another of the buyer's tries is in quarantine, and no inquiry told it."""
+    told = frozenset({("PAYMENT", "P-0", outcome)})
+    return changed(accepted=good().accepted | told, told=good().told | told, held_back=told)
+
+
 def seen(event_id: str, **what: object) -> Callable[[History], History]:
     """A subscriber is shown the second event's payment, changed."""
     told = replace(good().log[1].shown, **what)  # type: ignore[arg-type] # of any field

@@ -30,6 +30,7 @@ from planted import (
     failed,
     good,
     got,
+    held_back,
     is_all,
     is_capture,
     logged,
@@ -71,6 +72,7 @@ GOOD: list[tuple[str, Callable[[History], History]]] = [
     ("a capture that was heard of after its cancellation", cancelled(0)),
     ("a payment that was declined", failed("FAILED", submitted=True)),
     ("an event that is shown as it is logged", seen("e-2")),
+    ("news that a wrong clock held back, and that was overtaken", held_back("PENDING")),
     ("an intent that was told", answered(acknowledged(0, state="CREATING"))),
     (
         "a declined payment whose caller was sent away",
@@ -86,6 +88,7 @@ def test_what_may_be_is_no_violation(change: Callable[[History], History]) -> No
 
 PLANTED: list[tuple[str, str, object]] = [
     ("I1", "an accepted notification that left nothing", changed(facts=[])),
+    ("I1", "a success that a wrong clock held back for ever", held_back("SUCCEEDED")),
     (
         "I1",
         "two facts with one event",

@@ -89,8 +89,9 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
         facts = await connection.fetch("SELECT * FROM facts")
         payments = await connection.fetch("SELECT * FROM payments")
         stored = await connection.fetch(
-            "SELECT notification_id, fact_kind, fact_id, fact_outcome FROM notifications"
-            " WHERE fact_id IS NOT NULL"
+            "SELECT notification_id, fact_kind, fact_id, fact_outcome,"
+            " outcome = 'QUARANTINED' AND reason = 'outside_window' AS is_held_back"
+            " FROM notifications WHERE fact_id IS NOT NULL"
         )
     finally:
         await connection.close()
@@ -122,7 +123,8 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
             )
             for row in payments
         ],
-        notifications={row[0]: tuple(row)[1:] for row in stored},
+        notifications={row[0]: tuple(row)[1:4] for row in stored},
+        held_back=frozenset(tuple(row)[1:4] for row in stored if row["is_held_back"]),
         antom=[_at_antom(one, load.submitted) for one in at_antom],
         accepted=frozenset(_key(one) for one in told if one["state"] == "ACKNOWLEDGED"),
         told=frozenset(_key(one) for one in told),

@@ -27,6 +27,8 @@ _TOLD_OFTEN = {
     *(EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION),
 }
 """What facts of several outcomes may be told as."""
+_OVERTAKEN = {"PROCESSING", "PENDING"}
+"""What may stay in quarantine: an inquiry tells no more than how it ended."""
 _SESSIONS = {"SESSION_CREATED", "SESSION_RENEWED"}
 _OF_CALLERS = {*_SESSIONS, "SESSION_REFUSED", "SDK_EVENT_REPORTED"}
 """What no fact tells: what came of a caller's own request."""
@@ -39,7 +41,8 @@ def each_fact_is_one_event(history: History) -> Iterator[str]:
     known = {fact.key: fact for fact in history.facts}
     logged = {event.event_id for event in history.log}
     orphans = _ids_of_orphans(history)
-    for key in sorted(history.accepted - known.keys()):
+    overtaken = {key for key in history.held_back if key[2] in _OVERTAKEN}
+    for key in sorted(history.accepted - known.keys() - overtaken):
         yield f"{key} was accepted, and is no fact"
     for key, fact in known.items():
         if fact.event_id is None:

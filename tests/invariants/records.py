@@ -158,6 +158,8 @@ class History:
     """What notifications told that were answered with Antom's acknowledgement."""
     told: frozenset[FactKey] = frozenset()
     """What Antom ever said of its own accord, accepted or not."""
+    held_back: frozenset[FactKey] = frozenset()
+    """What is in quarantine for its `request-time`, as where a clock was wrong."""
     taken_forged: Sequence[str] = ()
     """Deliveries that were acknowledged, though not signed with Antom's key."""
     refused: frozenset[PaymentKey] = frozenset()
