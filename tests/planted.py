@@ -199,11 +199,20 @@ def held_back(outcome: str) -> Callable[[History], History]:
     return changed(accepted=good().accepted | told, told=good().told | told, held_back=told)
 
 
-def seen(event_id: str, **what: object) -> Callable[[History], History]:
-    """A subscriber is shown the second event's payment, changed."""
+def seen(**what: object) -> Callable[[History], History]:
+    """A subscriber is shown the second event, changed."""
+    return _seen(replace(good().log[1], sequence=0, **what))  # type: ignore[arg-type] # of any field
+
+
+def seen_with(**what: object) -> Callable[[History], History]:
+    """A subscriber is shown the second event with its payment changed."""
     told = replace(good().log[1].shown, **what)  # type: ignore[arg-type] # of any field
+    return seen(shown=told)
+
+
+def _seen(event: LoggedEvent) -> Callable[[History], History]:
     got = [(1, f"e-{n}") for n in (1, 2, 3)]
-    return changed(subscribers=[Received("all", is_all, got, shown=[(event_id, told)])])
+    return changed(subscribers=[Received("all", is_all, got, wire=[event])])
 
 
 def answered(answer: Acknowledged) -> Callable[[History], History]:

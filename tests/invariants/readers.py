@@ -36,11 +36,12 @@ def subscribers_have_the_log(history: History) -> Iterator[str]:
 
 
 def _shown_otherwise(one: Received, history: History) -> Iterator[str]:
-    logged = {event.event_id: event.shown for event in history.log}
-    wrong = [e for e, shown in one.shown if e in logged and shown != logged[e]]
-    yield from _some(f"{one.name} was shown payments otherwise than the log has them:", wrong)
-    strangers = [e for e, _ in one.shown if e not in logged and e not in history.lost]
-    yield from _some(f"{one.name} was shown what is not in the log:", strangers)
+    logged = {event.event_id: event.content for event in history.log}
+    wrong = [e.event_id for e in one.wire if logged.get(e.event_id, e.content) != e.content]
+    yield from _some(f"{one.name} was shown events otherwise than the log has them:", wrong)
+    shown = {event.event_id for event in one.wire}
+    strangers = shown - logged.keys() - history.lost
+    yield from _some(f"{one.name} was shown what is not in the log:", sorted(strangers))
 
 
 def nobody_sees_what_is_not_asked_for(history: History) -> Iterator[str]:

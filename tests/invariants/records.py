@@ -55,6 +55,14 @@ class LoggedEvent(_OfPayment):
     notification_id: str = ""
     """Of the stored notification that told it first, if one did."""
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All that a subscriber is told of it: its number is not."""
+        return (
+            *(self.event_id, self.key, self.version, self.type, self.state_before, self.state),
+            *(self.source, self.shown, self.capture_id, self.notification_id),
+        )
+
     def __str__(self) -> str:
         return f"event {self.sequence} ({self.type} of {self.payment_request_id})"
 
@@ -129,8 +137,8 @@ class Received:
     """After which sequence it must have everything,"""
     through: int | None = None
     """and up to which; None is the end."""
-    shown: list[tuple[str, Shown]] = field(default_factory=list)
-    """Events as they came over the wire, by id: the payment after each."""
+    wire: list[LoggedEvent] = field(default_factory=list)
+    """Events as they came over the wire."""
 
 
 @dataclass(frozen=True)

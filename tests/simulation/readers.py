@@ -217,8 +217,7 @@ class Reader:
                 return here
             position = expected.sequence
             self._unprocessed.append(expected.event_id)
-            told = views.of_message(event.payment)
-            self.chapters[-1].shown.append((event.event_id, told))
+            self.chapters[-1].wire.append(views.of_event(event))
         return Place(batch.cursor, position, self._witness.event_id(position), here.epoch)
 
     def _checkpoint(self, server: Server, subscription: Subscription, here: Place) -> Place:
