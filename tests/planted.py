@@ -168,6 +168,28 @@ def retold() -> Callable[[History], History]:
     return after(logged(2, state="AUTHORIZED"), told_again("INQUIRY", "AUTHORIZED"))
 
 
+def retold_late() -> Callable[[History], History]:
+    """Two facts are told as one type of event, and an inquiry tells both anew."""
+    pending, paid = ("PAYMENT", "P-1", "PENDING"), PAYMENT
+    told = ("PAYMENT_PENDING", "PROCESSING", "PROCESSING")
+    log = [
+        good().log[0],
+        event(2, "pay-1", 2, "PAYMENT_PENDING", "AWAITING_BUYER", "PROCESSING", "NOTIFICATION"),
+        event(3, "pay-1", 3, *told, "NOTIFICATION"),
+        event(4, "pay-1", 4, *told, "INQUIRY"),
+        event(5, "pay-1", 5, "PAYMENT_SUCCEEDED", "PROCESSING", "SUCCEEDED", "INQUIRY"),
+    ]
+    return changed(
+        log=log,
+        facts=[fact(pending, "e-4"), fact(paid, "e-5")],
+        payments=[row("SUCCEEDED", 5, 4200)],
+        notifications={"n-2": pending, "n-3": paid},
+        accepted=frozenset({pending, paid}),
+        told=frozenset({pending, paid}),
+        subscribers=[],
+    )
+
+
 def more(kind: str, state: str, source: str) -> Callable[[History], History]:
     """An event more, at the end, that no fact names."""
     last = event(4, "pay-1", 4, kind, "SUCCEEDED", state, source)

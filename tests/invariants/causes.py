@@ -99,6 +99,7 @@ class _Facts:
     """The facts by the events that tell them."""
 
     def __init__(self, history: History) -> None:
+        self._notifications = history.notifications
         self._named = {fact.event_id: fact for fact in history.facts if fact.event_id}
         inquired = [event for event in history.log if event.source == "INQUIRY"]
         self._retold = [
@@ -111,11 +112,14 @@ class _Facts:
         """The fact whose event it is, or was until an inquiry told it anew, by another event."""
         if event.event_id in self._named:
             return self._named[event.event_id]
-        for later, fact in self._retold:
-            is_later = later.key == event.key and later.sequence > event.sequence
-            if is_later and _may_tell(event, fact):
-                return fact
-        return None
+        retold = [
+            fact
+            for later, fact in self._retold
+            if later.key == event.key and later.sequence > event.sequence and _may_tell(event, fact)
+        ]
+        key = self._notifications.get(event.notification_id)
+        # Several may be told as one type: the notification says which it was.
+        return next((fact for fact in retold if fact.key == key), next(iter(retold), None))
 
 
 def _without_cause(event: LoggedEvent, facts: _Facts, history: History) -> Iterator[str]:
