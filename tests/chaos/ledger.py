@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import asyncpg
 
+import views
 from antom_payments.antom.messages import parse_notification
-from chaos.load import Load
+from chaos.load import BUYER, Load
 from chaos.subscribers import Subscriber
 from chaos.town import Town
 from invariants import (
@@ -25,6 +26,10 @@ from invariants import (
 )
 
 QUIET_SECONDS = 300.0
+LOG_AFTER = (
+    "SELECT sequence, event_id, payment_request_id, payment_version, type, state,"
+    " merchant_account, body FROM events WHERE sequence > $1 ORDER BY sequence"
+)
 _OPEN = "'CREATING', 'AWAITING_BUYER', 'PROCESSING'"
 _FIRST_STEP_SECONDS, _LONGEST_STEP_SECONDS = 400.0, 6 * 3600.0
 """What passes at once: first what Antom's resends take, later the hours between two looks at what
@@ -81,30 +86,26 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
     """All that is known of the run."""
     connection = await asyncpg.connect(town.cluster.url)
     try:
-        log = await connection.fetch(
-            "SELECT sequence, event_id, payment_request_id, payment_version, type, state,"
-            " merchant_account, body->>'state_before' AS state_before, body->>'source' AS source,"
-            " body->>'capture_id' AS capture_id"
-            " FROM events ORDER BY sequence"
-        )
+        log = await connection.fetch(LOG_AFTER, 0)
         facts = await connection.fetch("SELECT * FROM facts")
         payments = await connection.fetch("SELECT * FROM payments")
-        # News that is too old is acknowledged and held back: only an inquiry makes it a fact.
-        held_back = await connection.fetch(
-            "SELECT fact_kind, fact_id, fact_outcome FROM notifications"
-            " WHERE outcome = 'QUARANTINED' AND fact_kind IS NOT NULL"
+        stored = await connection.fetch(
+            "SELECT notification_id, fact_kind, fact_id, fact_outcome,"
+            " outcome = 'QUARANTINED' AND reason = 'outside_window' AS is_held_back"
+            " FROM notifications WHERE fact_id IS NOT NULL"
         )
     finally:
         await connection.close()
     told = (await town.http.get("/notifications")).json()["notifications"]
     at_antom = (await town.http.get("/payments")).json()["payments"]
     return History(
-        log=[_event(row) for row in log],
+        log=[logged(row) for row in log],
         facts=[
             StoredFact(
                 (row["kind"], row["fact_id"], row["outcome"]),
                 row["event_id"],
                 row["payment_request_id"],
+                row["payment_id"],
             )
             for row in facts
         ],
@@ -114,19 +115,26 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
                 row["payment_id"],
                 row["state"],
                 row["version"],
+                row["currency_code"],
                 row["minor_units"],
                 row["captured_minor_units"],
+                row["inquiry_wanted"],
+                row["last_sequence"],
+                row["merchant_account"],
             )
             for row in payments
         ],
-        antom=[_at_antom(one) for one in at_antom],
-        accepted=frozenset(_key(one) for one in told if one["state"] == "ACKNOWLEDGED")
-        - {tuple(row) for row in held_back},
+        notifications={row[0]: tuple(row)[1:4] for row in stored},
+        held_back=frozenset(tuple(row)[1:4] for row in stored if row["is_held_back"]),
+        antom=[_at_antom(one, load.submitted) for one in at_antom],
+        accepted=frozenset(_key(one) for one in told if one["state"] == "ACKNOWLEDGED"),
         told=frozenset(_key(one) for one in told),
+        taken_forged=_taken_forged(told),
+        refused=frozenset(("default", name) for name in load.refused),
         acknowledged=load.acknowledged,
         subscribers=[one.received() for one in followers],
         outputs=await asyncio.to_thread(town.outputs),
-        secrets=town.secrets(),
+        secrets=town.secrets() | _secrets_of(load),
     )
 
 
@@ -141,33 +149,56 @@ async def verdict(town: Town, load: Load, followers: list[Subscriber]) -> list[s
         first = [order.get(event_id, 0) for event_id in dict.fromkeys(one.told)]
         if first != [event.sequence for event in found.log if one.wants(event)]:
             wrong.append(f"I4: the client of {one.name} gave out something else than the log")
+    wrong += [f"I6: the caller of {name} got no answer, and gave up" for name in load.given_up]
     return [*wrong, *(f"unexpected: {what}" for what in load.unexpected)]
 
 
-def _event(row: Any) -> LoggedEvent:
+def logged(row: Any) -> LoggedEvent:
+    """A row of `LOG_AFTER`."""
+    body = json.loads(row["body"])
     return LoggedEvent(
         sequence=row["sequence"],
         event_id=row["event_id"],
         payment_request_id=row["payment_request_id"],
         version=row["payment_version"],
         type=row["type"],
-        state_before=row["state_before"],
+        state_before=body["state_before"],
         state=row["state"],
-        source=row["source"],
+        source=body["source"],
+        shown=views.of_log(body),
         merchant_account=row["merchant_account"],
-        capture_id=row["capture_id"],
+        capture_id=body["capture_id"],
+        notification_id=body["notification_id"],
     )
 
 
-def _at_antom(one: dict[str, Any]) -> AntomPayment:
+def _secrets_of(load: Load) -> dict[str, str]:
+    sessions = {f"session {number}": data for number, data in enumerate(load.sessions)}
+    return sessions | {"a buyer's e-mail address": BUYER}
+
+
+def _taken_forged(told: list[dict[str, Any]]) -> list[str]:
+    """Deliveries that were acknowledged with a signature of something else."""
+    return [
+        f"notification {one['number']} of {one['paymentRequestId']}"
+        for one in told
+        for attempt in one["attempts"]
+        if attempt["spoilt"] == "BADLY_SIGNED" and attempt["fault"] is None
+    ]
+
+
+def _at_antom(one: dict[str, Any], submitted: Collection[str]) -> AntomPayment:
     taken = [c for c in one["captures"] if c["resultCode"] == "SUCCESS"]
     return AntomPayment(
         payment_request_id=one["paymentRequestId"],
         payment_id=one["paymentId"],
         status=one["paymentStatus"],
+        currency_code=one["paymentAmount"]["currency"],
         minor_units=int(one["paymentAmount"]["value"]),
         captured_minor_units=sum(int(c["captureAmount"]["value"]) for c in taken),
         expects_capture=one["authExpiryTime"] is not None,
+        is_submitted=one["paymentRequestId"] in submitted,
+        sessions=len(one["paymentSessionIds"]),
     )
 
 

@@ -12,17 +12,30 @@ from typing import Any
 
 import httpx
 
+import views
 from antom_payments.client import ClientError, Payments
 from antom_payments.client.terminal import SessionWish
+from antom_payments.v1 import payment_pb2
 from antom_payments.v1.payment_event_pb2 import PaymentEvent
-from antom_payments.v1.payment_pb2 import PaymentState
+from antom_payments.v1.payment_service_pb2 import CreateSessionRequest
 from chaos.town import Town
 from invariants import Acknowledged
+from worth import worth
 
 MOST_AT_ONCE = 40
 """Payments under way: callers that wait for answers begin no new ones."""
 CALL_SECONDS = 5.0
-_UNEXPECTED = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "NOT_FOUND"}
+_UNEXPECTED = {
+    *("INTERNAL", "UNKNOWN", "DATA_LOSS", "NOT_FOUND", "INVALID_ARGUMENT", "ALREADY_EXISTS"),
+    *("FAILED_PRECONDITION", "OUT_OF_RANGE", "UNAUTHENTICATED", "PERMISSION_DENIED"),
+    "UNIMPLEMENTED",
+}
+BUYER = "planted.buyer"
+"""In the e-mail address of every buyer."""
+_MOST_SESSIONS = 100
+"""Of so many the data is looked for in what processes print."""
+_FOR_GOOD = {"SESSION_REFUSED", "NEW_PAYMENT_REQUEST_ID_NEEDED"}
+"""Reasons to take another id: right of a payment that is over, unpaid, at Antom."""
 _SHARED = 0.15
 """How many ids two callers share."""
 _TIRED_SECONDS = 60.0
@@ -58,6 +71,14 @@ class Load:
     refusals: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     """Answers that no fault explains."""
+    refused: set[str] = field(default_factory=set)
+    """Payments whose callers were told to take another id."""
+    given_up: list[str] = field(default_factory=list)
+    """Payments whose callers got no answer."""
+    submitted: set[str] = field(default_factory=set)
+    """Payments whose buyer is known to have acted."""
+    sessions: list[str] = field(default_factory=list)
+    """The data of the first sessions: secrets of their buyers."""
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=4000))
     _wanted: dict[str, asyncio.Event] = field(default_factory=dict)
 
@@ -87,7 +108,7 @@ class Load:
         """A subscriber saw ``event``."""
         self._count("event")
         waiting = self._wanted.get(event.payment_request_id)
-        if waiting and event.payment.state == PaymentState.PAYMENT_STATE_SUCCEEDED:
+        if waiting and event.payment.state == payment_pb2.PAYMENT_STATE_SUCCEEDED:
             waiting.set()
 
     async def canary(self, name: str) -> bool:
@@ -136,13 +157,7 @@ class Load:
 
     async def _create(self, name: str, method: str) -> bool:
         """Create it, as often as it takes; whether that was acknowledged."""
-        wish = SessionWish(
-            payment_request_id=name,
-            minor_units=4200,
-            currency_code="SGD",
-            reference_order_id=f"order-{name}",
-            payment_method_type=method,
-        ).request()
+        wish = _wish(name, method)
         self.created.append(name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TIRED_SECONDS):
@@ -153,13 +168,18 @@ class Load:
                         )
                     except ClientError as error:
                         self._refused("create", error)
+                        if getattr(error, "reason", "") in _FOR_GOOD:
+                            self.refused.add(name)
+                            return False
                         told = getattr(error, "retry_after_seconds", None) or 0.0
                         await asyncio.sleep(max(told, self.random.uniform(0.1, 0.5)))
                         continue
-                    self._acknowledged(answer.payment)
+                    self._acknowledged(name, answer.payment)
+                    if answer.session.payment_session_data and len(self.sessions) < _MOST_SESSIONS:
+                        self.sessions.append(answer.session.payment_session_data)
                     self._count("create")
                     return True
-        self.counts["given up"] += 1
+        self.given_up.append(name)
         return False
 
     async def _read(self, name: str, *, fresh: bool) -> None:
@@ -170,7 +190,7 @@ class Load:
         except ClientError as error:
             self._refused("read", error)
         else:
-            self._acknowledged(answer.payment)
+            self._acknowledged(name, answer.payment)
             self._count("read")
 
     async def _act(self, name: str, step: dict[str, Any]) -> None:
@@ -185,10 +205,13 @@ class Load:
         code = answer.json().get("error", {}).get("code") if answer.status_code != 200 else ""
         if code and code not in {"SESSION_EXPIRED", "PAYMENT_FINISHED", "PAYMENT_PENDING"}:
             self.unexpected.append(f"buyer of {name}: {answer.text}")
+        if not code:
+            self.submitted.add(name)
         self._count("buyer")
 
-    def _acknowledged(self, payment: Any) -> None:
-        self.acknowledged.append(Acknowledged(payment.payment_request_id, payment.version))
+    def _acknowledged(self, name: str, payment: payment_pb2.Payment) -> None:
+        shown = views.of_message(payment)
+        self.acknowledged.append(Acknowledged(name, shown.version, shown=shown))
 
     def _refused(self, call: str, error: ClientError) -> None:
         code = getattr(error, "code", None)
@@ -196,7 +219,7 @@ class Load:
         name = f"{call} {code.name if code else type(error).__name__} {reason}".strip()
         self.refusals[name] += 1
         # An answer of Antom's that was spoilt on purpose is INTERNAL, too.
-        is_explained = reason == "ANTOM_UNTRUSTED"
+        is_explained = reason == "ANTOM_UNTRUSTED" or (call == "create" and reason in _FOR_GOOD)
         if code and code.name in _UNEXPECTED and not is_explained:
             self.unexpected.append(f"{name}: {error}")
 
@@ -204,3 +227,16 @@ class Load:
         self.counts[what] += 1
         if what != "event":
             self._recent.append(asyncio.get_running_loop().time())
+
+
+def _wish(name: str, method: str) -> CreateSessionRequest:
+    amount = worth(name)
+    request = SessionWish(
+        payment_request_id=name,
+        minor_units=amount.minor_units,
+        currency_code=amount.currency_code,
+        reference_order_id=f"order-{name}",
+        payment_method_type=method,
+    ).request()
+    request.order.buyer.buyer_email = f"{BUYER}@example.com"
+    return request

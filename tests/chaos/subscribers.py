@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+import views
 from antom_payments.client import Backoff, Earliest, MemoryCursorStore, Payments
 from antom_payments.payment import FINAL_STATES
 from antom_payments.v1.payment_event_pb2 import PaymentEvent
@@ -32,6 +33,8 @@ class Subscriber:
     connections: int = 0
     came: list[tuple[int, str]] = field(default_factory=list)
     """Over the wire: the number of the connection, and the event's id."""
+    wire: list[LoggedEvent] = field(default_factory=list)
+    """Over the wire: all that was told of each event."""
     told: list[str] = field(default_factory=list)
     """As the client gave them out."""
     on_event: Callable[[PaymentEvent], None] = lambda _: None
@@ -84,7 +87,7 @@ class Subscriber:
         self.on_event(event)
 
     def received(self) -> Received:
-        return Received(self.name, self.wants, self.came)
+        return Received(self.name, self.wants, self.came, wire=self.wire)
 
 
 @dataclass
@@ -101,6 +104,7 @@ class _Stream:
         message = await self.call.read()
         if message is not grpc.aio.EOF:
             self.subscriber.came += [(self._number, event.event_id) for event in message.events]
+            self.subscriber.wire += map(views.of_event, message.events)
         return message
 
     def cancel(self) -> None:

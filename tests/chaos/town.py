@@ -212,8 +212,9 @@ class Town:
                 for number, key in enumerate((self.folder / "data_key_file").read_text().split())
             },
             "the merchant's private key": golden_pair("merchant").private[40:120],
-            "the merchant's next private key": self.next_merchant_key[0][40:120],
+            "the merchant's next private key": _of_one_line(self.next_merchant_key[0]),
             "Antom's private key": golden_pair("antom").private[40:120],
+            "Antom's next private key": _of_one_line(self.next_key[0]),
         }
 
     def send(self, order: Mapping[str, Any]) -> None:
@@ -318,6 +319,11 @@ class Town:
             address = "grpc_address" if kind == "serve" else "notification_address"
             told = self.settings_of(name, **{address: f"127.0.0.1:{ports[name]}"})
             self.process(name, kind, settings=told)
+
+
+def _of_one_line(pem: str) -> str:
+    """A part of a key that holds no line break, which an output may have left out or escaped."""
+    return pem.splitlines()[5][:40]
 
 
 def _new_pair() -> tuple[str, str]:

@@ -11,16 +11,12 @@ from typing import Any
 
 import asyncpg
 
+from chaos.ledger import LOG_AFTER, logged
 from chaos.load import Load
 from chaos.town import Town
 from invariants import LoggedEvent, PaymentKey, wrong_step
 
 _PATIENCE = 30.0
-_NEW_EVENTS = (
-    "SELECT sequence, event_id, merchant_account, payment_request_id, payment_version, type, state,"
-    " body->>'state_before' AS state_before, body->>'source' AS source"
-    " FROM events WHERE sequence > $1 ORDER BY sequence"
-)
 _ROWS = (
     "SELECT merchant_account, payment_request_id, state, version FROM payments"
     " WHERE payment_request_id = ANY($1::text[])"
@@ -84,7 +80,7 @@ class Watch:
                 try:
                     async with connection.transaction(isolation="repeatable_read", readonly=True):
                         events = [
-                            _event(row) for row in await connection.fetch(_NEW_EVENTS, self.last)
+                            logged(row) for row in await connection.fetch(LOG_AFTER, self.last)
                         ]
                         ids = {event.payment_request_id for event in events} | {
                             key[1] for key in keys
@@ -104,17 +100,3 @@ class Watch:
             wrong.append(f"I3: the log goes from {self.last} to {event.sequence}")
         self.last, self._newest[event.key] = event.sequence, event
         return wrong
-
-
-def _event(row: Any) -> LoggedEvent:
-    return LoggedEvent(
-        sequence=row["sequence"],
-        event_id=row["event_id"],
-        payment_request_id=row["payment_request_id"],
-        version=row["payment_version"],
-        type=row["type"],
-        state_before=row["state_before"],
-        state=row["state"],
-        source=row["source"],
-        merchant_account=row["merchant_account"],
-    )

@@ -6,7 +6,7 @@ import json
 
 import invariants
 from antom_payments.payment import PaymentState
-from invariants import Acknowledged, PaymentKey, StoredFact, StoredPayment
+from invariants import Acknowledged, FactKey, StoredFact, StoredPayment
 from simulation.callers import SECRET, Promises
 from simulation.room import Room
 from simulation.witness import Witness
@@ -30,9 +30,12 @@ def _history(room: Room) -> invariants.History:
         log=[row for _, row in sorted(witness.rows.items())],
         facts=_facts(room),
         payments=payments,
+        notifications=_notifications(witness),
         antom=truth.payments(),
         accepted=frozenset(said[one] for one in room.audit.acknowledgements if one in said),
         told=frozenset(said.values()),
+        taken_forged=truth.taken_forged(),
+        refused=frozenset(room.callers.promises.refused),
         acknowledged=_acknowledged(room.callers.promises),
         subscribers=[chapter for reader in room.readers for chapter in reader.chapters],
         outputs=_outputs(room),
@@ -45,12 +48,12 @@ def _history(room: Room) -> invariants.History:
 
 def _payments(witness: Witness) -> list[StoredPayment]:
     query = (
-        "SELECT payment_request_id, payment_id, state, version, minor_units,"
-        " captured_minor_units, merchant_account, inquiry_wanted, last_sequence"
+        "SELECT payment_request_id, payment_id, state, version, currency_code, minor_units,"
+        " captured_minor_units, inquiry_wanted, last_sequence, merchant_account"
         " FROM payments ORDER BY payment_request_id"
     )
     return [
-        StoredPayment(*row[:2], PaymentState(row[2]), *row[3:7], bool(row[7]), row[8])
+        StoredPayment(*row[:2], PaymentState(row[2]), *row[3:7], bool(row[7]), *row[8:])
         for row in witness.connection.execute(query)
     ]
 
@@ -68,10 +71,18 @@ def _facts(room: Room) -> list[StoredFact]:
     return found
 
 
+def _notifications(witness: Witness) -> dict[str, FactKey]:
+    query = (
+        "SELECT notification_id, fact_kind, fact_id, fact_outcome, merchant_account"
+        " FROM notifications WHERE fact_id IS NOT NULL"
+    )
+    return {row[0]: tuple(row[1:]) for row in witness.connection.execute(query)}
+
+
 def _acknowledged(promises: Promises) -> list[Acknowledged]:
     """What callers were told, and no restore took since."""
-    keys: dict[PaymentKey, int] = dict.fromkeys(promises.sessions, 0) | promises.versions
-    return [Acknowledged(name, version, merchant) for (merchant, name), version in keys.items()]
+    known = [Acknowledged(name, 0, merchant) for merchant, name in promises.sessions]
+    return known + promises.answers
 
 
 def _outputs(room: Room) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from unittest import mock
@@ -14,17 +14,22 @@ from antom_payments.antom.signing import Verifier
 from antom_payments.event_stream import entry
 from antom_payments.event_stream.entry import Mark
 from antom_payments.event_stream.snapshot import Snapshots
+from antom_payments.grpc_api import convert
+from antom_payments.money import Money, decimals
 from antom_payments.notifications import Counts
+from antom_payments.payment import Payment
 from antom_payments.payment_filter import PaymentOrder
 from antom_payments.reconcile import Reconciler
 from antom_payments.service import PaymentService
 from antom_payments.store import Applied, AppliedOutcome, EventLog, batch, listing
+from antom_payments.v1 import payment_pb2
 from simulation.readers import Place, Reader
 
 _apply = PaymentService.apply_notification
 _keeps = Reader._keeps
 _verifies_with = Verifier.__init__
 _first_since = EventLog.first_since
+_get_payment = PaymentService.get_payment
 
 
 async def _acknowledged_before_the_commit(self: PaymentService, *words: Any) -> Applied:
@@ -74,6 +79,16 @@ async def _ends_at_the_head_of_now(self: Snapshots, *_: Any) -> Mark:
 async def _one_too_late(self: EventLog, time: datetime) -> int:
     found = await _first_since(self, time)
     return min(found + 1, (await self.bounds())[1]) if found else 0
+
+
+async def _all_taken(self: PaymentService, *words: Any, **more: Any) -> Payment:
+    payment = await _get_payment(self, *words, **more)
+    return replace(payment, captured_minor_units=payment.amount.minor_units)
+
+
+def _in_whole_units(money: Money) -> payment_pb2.Money:
+    units = money.minor_units // 10 ** decimals(money.currency_code)
+    return payment_pb2.Money(currency_code=money.currency_code, minor_units=units)
 
 
 def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
@@ -136,6 +151,16 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(EventLog, "first_since", _one_too_late),
         "a start is where it says",
         frozenset({"reader"}),
+    ),
+    "an event tells whole units for smallest ones": Breakage(
+        *(convert, "_money", _in_whole_units),
+        "I4",
+        frozenset({"reader"}),
+    ),
+    "an answer takes what is held for taken": Breakage(
+        *(PaymentService, "get_payment", _all_taken),
+        "I6",
+        frozenset({"read"}),
     ),
     "a list is in another order than its pages": Breakage(
         *(listing, "_directed", _newest_first),

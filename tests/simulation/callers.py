@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
+import views
 from antom_payments.antom import SessionPolicy, session_body
 from antom_payments.caller import EVERYONE, Caller
 from antom_payments.emulator import (
@@ -38,11 +39,12 @@ from antom_payments.payment import Payment
 from antom_payments.sdk_event import SdkEvent, SdkEventCode
 from antom_payments.service import PaymentKey
 from antom_payments.session import Buyer, Order, PaymentMethod, SessionRequest
-from invariants import states_of
+from invariants import Acknowledged, states_of
 from simulation.history import History
 from simulation.network import Cut, Network, Refused
 from simulation.replicas import MERCHANTS, NOTIFY_URL, Server
 from simulation.truth import Truth, was_paid
+from worth import worth
 
 T = TypeVar("T")
 
@@ -51,13 +53,14 @@ _TRIES = 4
 _REPEATED = (Refused, Cut, TimeoutError, StoreUnavailable, DeadlineExceeded, SessionInFlight)
 _SKEW = timedelta(seconds=1)
 """More than any process's clock is off."""
-_AMOUNT = Money("SGD", 4200)
 
 
 def session_request(words: dict[str, Any], now: datetime) -> SessionRequest:
     """A caller's request, by the words of a step."""
     method = words["method"]
-    amount = Money("SGD", 9900) if words.get("other_amount") else _AMOUNT
+    amount = worth(words["id"])
+    if words.get("other_amount"):
+        amount = Money(amount.currency_code, amount.minor_units + 100)
     card = method in {"automatic", "manual"}
     kind = {"wallet": "GCASH", "hosted": "", "default": "ALIPAY_HK"}.get(method, "CARD")
     life = words.get("life") or 0
@@ -89,17 +92,24 @@ class Promises:
     """Payments that callers know of, and when they were last told."""
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     """The newest version of a payment that anybody was shown."""
+    answers: list[Acknowledged] = field(default_factory=list)
+    """All that anybody was shown."""
+    refused: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Payments whose callers were told to take another id, and when."""
 
-    def told(self, payment: Payment, now: float) -> None:
-        """Somebody was shown ``payment``."""
-        key = (payment.merchant_account, payment.payment_request_id)
+    def told(self, key: tuple[str, str], payment: Payment, now: float) -> None:
+        """Somebody who asked for ``key`` was shown ``payment``."""
+        shown = views.of_answer(payment)
+        self.answers.append(Acknowledged(key[1], shown.version, key[0], shown))
         self.sessions[key] = now
         self.versions[key] = max(self.versions.get(key, 0), payment.version)
 
     def taken_back(self, dump_time: float) -> None:
         """A restore: only what was told before the dump still holds."""
         self.sessions = {key: at for key, at in self.sessions.items() if at < dump_time}
+        self.refused = {key: at for key, at in self.refused.items() if at < dump_time}
         self.versions = {}
+        self.answers = []
 
 
 class Callers:
@@ -121,6 +131,8 @@ class Callers:
         """Of the database: a restore begins another."""
         self.foreign_payments: set[tuple[str, str]] = set()
         """What another system made."""
+        self._amounts: dict[tuple[str, str], set[Money]] = {}
+        """What was ever asked for, by payment."""
         self._random = random
         self._network = network
         self._emulator = emulator
@@ -137,6 +149,8 @@ class Callers:
     async def create(self, words: dict[str, Any]) -> None:
         """Create a session, as a careful client does: with the same id until it is clear."""
         request = session_request(words, self._now())
+        key = (request.merchant_account, request.payment_request_id)
+        self._amounts.setdefault(key, set()).add(request.payment_amount)
         for _ in range(_TRIES):
             epoch = self.epoch
             try:
@@ -149,27 +163,46 @@ class Callers:
             except _REPEATED as error:
                 self._history.count(f"create {type(error).__name__}")
             except AntomSaidNo as error:
-                self._history.count(f"create {type(error).__name__}")
+                self._sent_away(request, error, epoch)
                 return
             except AntomError as error:
                 self._history.count(f"create {type(error).__name__}")
             except PaymentRequestIdReused:
                 self._history.count("create with another amount refused")
+                if len(self._amounts[key]) < 2:
+                    self._history.violated("a sound request is taken", f"{key} is no other")
                 return
             except InvalidRequest:
                 self._expired(request, epoch)
                 return
             else:
-                self._created(answer.payment, answer.session, epoch)
+                self._created(request, answer.payment, answer.session, epoch)
                 return
             await asyncio.sleep(self._random.uniform(0.2, 20.0))
 
-    def _created(self, payment: Payment, session: Any, epoch: int) -> None:
-        name = payment.payment_request_id
+    def _sent_away(self, request: SessionRequest, error: AntomSaidNo, epoch: int) -> None:
+        """Told to take another id: what has this one must be over, or be another payment."""
+        self._history.count(f"create {type(error).__name__}")
+        name = request.payment_request_id
+        if name not in self._truth.refused:
+            self._history.violated("who is sent away was refused", name)
+        known = self._truth.at_antom(name)
+        amount = request.payment_amount
+        is_other = known and (known.currency_code, known.minor_units) != (
+            amount.currency_code,
+            amount.minor_units,
+        )
+        if epoch == self.epoch and not is_other:
+            key = (request.merchant_account, name)
+            self.promises.refused[key] = self._network.loop.time()
+
+    def _created(self, request: SessionRequest, payment: Payment, session: Any, epoch: int) -> None:
+        name = request.payment_request_id
         self._history.count("session" if session else "payment without session")
         if epoch != self.epoch:
             return
-        self.promises.told(payment, self._network.loop.time())
+        key = (request.merchant_account, name)
+        self.promises.told(key, payment, self._network.loop.time())
         known = self._truth.payment(name)
         ids = {one.session_id for one in known.sessions} if known else set()
         if session is not None and session.payment_session_id not in ids:
@@ -213,7 +246,7 @@ class Callers:
             self._history.violated(
                 "what was told is not lost", f"{name}: {payment.version} < {known}"
             )
-        self.promises.told(payment, self._network.loop.time())
+        self.promises.told((words["merchant"], name), payment, self._network.loop.time())
         truth = self._truth.payment(name)
         after = states_of(self._truth.at_antom(name))
         is_settled = truth is not None and was_paid(truth) and before == after

@@ -252,4 +252,10 @@ def put_back(copy: Path, file: Path) -> None:
         contextlib.closing(sqlite3.connect(copy)) as source,
         contextlib.closing(sqlite3.connect(file, timeout=0)) as target,
     ):
-        source.backup(target)
+        # Left alone, it would wait in real time, for a process that is simulated.
+        source.backup(target, progress=_unless_busy)
+
+
+def _unless_busy(status: int, _remaining: int, _total: int) -> None:
+    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        raise sqlite3.OperationalError("database is locked")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import views
 from antom_payments.cursor import fingerprint_of
 from antom_payments.errors import CursorExpired
 from antom_payments.event_stream import AfterCursor, Batch, Snapshot, Start, Subscription
@@ -100,6 +101,8 @@ class Keeper(Reader):
             if row is None or row.sequence <= position or not self._wants(row):
                 self._history.violated(_RULE, f"{self.name} got {key} {payment.version}")
                 continue
+            if views.of_message(payment) != row.shown:
+                self._history.violated(_RULE, f"{self.name} got {key} otherwise than {row.shown}")
             self._history.count("snapshot tells a payment")
             position = row.sequence
             self._told[key] = payment.version

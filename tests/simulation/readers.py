@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import views
 from antom_payments.errors import (
     CursorExpired,
     LogCorrupt,
@@ -216,6 +217,7 @@ class Reader:
                 return here
             position = expected.sequence
             self._unprocessed.append(expected.event_id)
+            self.chapters[-1].wire.append(views.of_event(event))
         return Place(batch.cursor, position, self._witness.event_id(position), here.epoch)
 
     def _checkpoint(self, server: Server, subscription: Subscription, here: Place) -> Place:

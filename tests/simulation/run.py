@@ -35,6 +35,7 @@ from simulation.randomness import seeded
 from simulation.replicas import MERCHANTS, NOTIFY_PATH
 from simulation.room import Room, rare_looks
 from simulation.walks import walk
+from worth import worth
 
 _MEND_SECONDS = 40.0
 _DAY_SECONDS = 25.5 * 3600.0
@@ -194,10 +195,11 @@ async def _prune(room: Room, keep: float) -> None:
 
 async def _forge(room: Room, name: str) -> None:
     """Somebody tells a sidecar that a payment was paid, signed with a key of his own."""
+    amount = worth(name)
     body = (
         f'{{"notifyType":"PAYMENT_RESULT","result":{{"resultCode":"SUCCESS","resultStatus":"S",'
         f'"resultMessage":"success."}},"paymentRequestId":"{name}","paymentId":"20260302forged",'
-        f'"paymentAmount":{{"currency":"SGD","value":"4200"}}}}'
+        f'"paymentAmount":{{"currency":"{amount.currency_code}","value":"{amount.minor_units}"}}}}'
     ).encode()
     time = room.now().isoformat()
     client_id = MERCHANTS["shop-a"]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from antom_payments.antom.messages import parse_notification
 from antom_payments.emulator import Emulator
+from antom_payments.emulator.faults import NotificationFaultKind
 from antom_payments.emulator.messages import encoded
 from antom_payments.emulator.payments import Payment, PaymentStatus
 from antom_payments.payment import EventType
@@ -68,6 +69,15 @@ class Truth:
                     told = f"notification {delivery.number} of {delivery.payment_request_id}"
                     self.history.violated("what Antom signs is taken", told)
 
+    def taken_forged(self) -> list[str]:
+        """Deliveries that were acknowledged with a signature of something else."""
+        return [
+            f"notification {delivery.number} of {delivery.payment_request_id}"
+            for delivery in self.emulator.deliveries
+            for attempt in delivery.attempts
+            if attempt.spoilt is NotificationFaultKind.BADLY_SIGNED and not attempt.fault
+        ]
+
     def secrets(self) -> set[str]:
         """What must never be seen outside of the encrypted columns and a caller's own answer."""
         found = set()
@@ -126,9 +136,11 @@ def _at_antom(payment: Payment) -> AntomPayment:
         payment_request_id=payment.payment_request_id,
         payment_id=payment.payment_id,
         status=payment.status,
+        currency_code=payment.amount.currency,
         minor_units=int(payment.amount.value),
         captured_minor_units=sum(int(one.amount.value) for one in taken),
         expects_capture=payment.auth_expiry_time is not None,
-        merchant_account=ACCOUNTS[payment.client_id],
         is_submitted=payment.submit_time is not None,
+        sessions=len(payment.sessions),
+        merchant_account=ACCOUNTS[payment.client_id],
     )

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import views
 from antom_payments.caller import EVERYONE
 from antom_payments.errors import StoreUnavailable
 from antom_payments.payment import Payment
@@ -80,6 +81,6 @@ def _judge_versions(
     for one in met:
         key = (one.merchant_account, one.payment_request_id)
         row = room.witness.version(key, one.version)
-        is_logged = one.version == 0 or (row is not None and row.state == one.state)
+        is_logged = one.version == 0 or (row is not None and row.shown == views.of_answer(one))
         if not is_logged or one.version < before.get(key, (0, ""))[0]:
             room.history.violated("a list tells what is stored", f"{key} {one.version}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import views
 from antom_payments.payment import EventType, PaymentState
 from antom_payments.payment_event import EventFilter
 from invariants import LoggedEvent, PaymentKey, wrong_step
@@ -52,8 +53,10 @@ def _row(found: tuple[Any, ...]) -> Row:
         PaymentState(body["state_before"]),
         PaymentState(state),
         body["source"],
+        views.of_log(body),
         merchant_account,
         body["capture_id"],
+        body["notification_id"],
         append_time,
         body,
     )
