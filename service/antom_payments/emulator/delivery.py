@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache, partial
 from typing import Any
 
 import httpx
@@ -37,8 +39,8 @@ ACKNOWLEDGEMENT = {
 
 _MOST_ANSWER_BYTES = 64 * 1024
 _MOST_AT_ONCE = 64
-"""Attempts; the others wait their turn. httpx looks at each that waits for each that ends: with the
-thousands that fall due when the clock leaps it did nothing else, and every one was late."""
+"""Attempts; the others wait their turn, which takes none of their time: thousands fall due at once
+when the clock leaps."""
 
 _log = telemetry.logger(__name__)
 
@@ -110,18 +112,11 @@ class Courier:
         self._default_url = options.default_notify_url
         self._timeout_seconds = options.acknowledgement_timeout_seconds
         self._turn = asyncio.Semaphore(_MOST_AT_ONCE)
-        # An own transport: the environment's proxies would catch what is meant for loopback. No
-        # connection is kept: one that a restarting receiver closes costs a resend, two minutes.
-        limits = httpx.Limits(max_connections=_MOST_AT_ONCE, max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(limits=limits),
-            timeout=self._timeout_seconds,
-            headers={"accept-encoding": "identity", "user-agent": "antom-payments-emulator"},
-        )
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        # An own transport: the environment's proxies would catch what is meant for loopback. Of
+        # each attempt: what a pool had under way when an attempt's time was over stays in it, and
+        # fills it in the end (httpcore). A kept connection would cost a resend, two minutes, when
+        # a restarting receiver closes it.
+        self._transport = partial(httpx.AsyncHTTPTransport, verify=_authorities())
 
     def clear(self) -> None:
         """Forget all deliveries."""
@@ -228,18 +223,28 @@ class Courier:
         if spoilt is NotificationFaultKind.DROP:
             return None, "lost on the way"
         body = encoded(delivery.notification)
-        try:
-            request = self._http.build_request("POST", delivery.url, content=body)
-            # Path and query exactly as they are sent: that is what the receiver sees and verifies.
-            uri = request.url.raw_path.decode("ascii")
-            signer = self._signer(delivery.client_id, spoilt)
-            request.headers.update(_headers(signer, uri, time, body))
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._answer_to(request)
-        except TimeoutError:
-            return None, "no answer in time"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return None, f"not delivered: {type(error).__name__}"
+        async with self._connection() as http:
+            try:
+                request = http.build_request("POST", delivery.url, content=body)
+                # Path and query exactly as sent: that is what the receiver sees and verifies.
+                uri = request.url.raw_path.decode("ascii")
+                signer = self._signer(delivery.client_id, spoilt)
+                request.headers.update(_headers(signer, uri, time, body))
+                async with asyncio.timeout(self._timeout_seconds):
+                    return await _answer_to(http, request)
+            except TimeoutError:
+                return None, "no answer in time"
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                return None, f"not delivered: {type(error).__name__}"
+
+    def _connection(self) -> httpx.AsyncClient:
+        """Of one attempt."""
+        return httpx.AsyncClient(
+            transport=self._transport(),
+            trust_env=False,
+            timeout=self._timeout_seconds,
+            headers={"accept-encoding": "identity", "user-agent": "antom-payments-emulator"},
+        )
 
     def _signer(self, client_id: str, spoilt: NotificationFaultKind | None) -> Signer:
         match spoilt:
@@ -250,18 +255,25 @@ class Courier:
             case _:
                 return self._signers.antom[client_id]
 
-    async def _answer_to(self, request: httpx.Request) -> tuple[int, str]:
-        answer = await self._http.send(request, stream=True)
-        try:
-            body = b""
-            async for chunk in answer.aiter_raw():
-                body += chunk
-                if len(body) > _MOST_ANSWER_BYTES:
-                    return answer.status_code, "the answer is too long"
-        finally:
-            await answer.aclose()
-        content_type = answer.headers.get("content-type", "")
-        return answer.status_code, _fault_in(answer.status_code, content_type, body)
+
+async def _answer_to(http: httpx.AsyncClient, request: httpx.Request) -> tuple[int, str]:
+    answer = await http.send(request, stream=True)
+    try:
+        body = b""
+        async for chunk in answer.aiter_raw():
+            body += chunk
+            if len(body) > _MOST_ANSWER_BYTES:
+                return answer.status_code, "the answer is too long"
+    finally:
+        await answer.aclose()
+    content_type = answer.headers.get("content-type", "")
+    return answer.status_code, _fault_in(answer.status_code, content_type, body)
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Whom TLS trusts: once, for it takes milliseconds to load."""
+    return httpx.create_ssl_context()
 
 
 def _payment_of(delivery: Delivery) -> tuple[str, str]:

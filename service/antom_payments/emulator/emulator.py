@@ -61,7 +61,6 @@ class Emulator:
             with suppress(asyncio.CancelledError):
                 await passing
             await self.timeline.clear()
-            await self._courier.close()
 
     @property
     def payments(self) -> Iterable[Payment]:
