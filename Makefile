@@ -20,7 +20,7 @@ export GRPC_VERBOSITY ?= ERROR
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The lock is the only list of packages: uv itself is installed from its own stanza in it.
 $(READY): requirements.lock pyproject.toml
@@ -74,23 +74,23 @@ bench-docs: $(READY) ## Publish the figures of the last make bench in docs/
 FAULTS ?= 300
 RATE ?= 15
 .PHONY: chaos
-chaos: $(READY) ## Attack real processes with 300 faults under load, and lose nothing
+chaos: $(READY) ## Attack real processes under load, and lose nothing; FAULTS=300 SEED= ONLY='^network' RATE=15
 	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --per-second $(RATE) --json $(VENV)/chaos.json --logs $(VENV)/chaos-logs --only '$(ONLY)' $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs docs/chaos.md)
 
 SEEDS ?= 2000
 FIRST ?= 0
 .PHONY: simulate
-simulate: $(READY) ## Run SEEDS simulations from FIRST on, and tell each violation's story
+simulate: $(READY) ## Simulate faults in virtual time, and tell each violation's story; SEEDS=2000 FIRST=0
 	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds=$(SEEDS) --first=$(FIRST) --workers=$(WORKERS)
 
 .PHONY: mutants
-mutants: $(READY) ## Break the core on purpose, and see each breakage caught by its test
+mutants: $(READY) ## Break the core on purpose, and see each breakage caught; MUTANTS_ARGS="--only NAME"
 	@cd tests && ../$(BIN)/python -m mutants --workers=$(WORKERS) $(MUTANTS_ARGS)
 
 # RUNS=n notifications, the rest in proportion; SEED=n repeats a run; EXAMPLES=1 keeps one input of each kind.
 RUNS ?= 105000
 .PHONY: fuzz
-fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; fail if one gets through
+fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; RUNS=105000 SEED=
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(EXAMPLES),--examples)
 
 .PHONY: check

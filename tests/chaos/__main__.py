@@ -35,6 +35,11 @@ def main() -> int:
     chosen = [
         fault for fault in all_faults() if re.search(wish.only, f"{fault.group}: {fault.name}")
     ]
+    if not chosen:
+        groups = ", ".join(sorted({fault.group for fault in all_faults()}))
+        parser.error(f"no fault is called {wish.only!r}; their groups are: {groups}")
+    if wish.faults < 1:
+        parser.error("--faults must be at least 1")
     faults = schedule(chosen, wish.faults, Random(seed))
     say(f"{len(faults)} faults of {len(chosen)} kinds, seed {seed}")
     with tempfile.TemporaryDirectory(prefix="antom-payments-chaos-") as folder:

@@ -138,7 +138,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--examples", action="store_true", help="keep one input of each verdict")
     parser.add_argument("--target", choices=SHARES, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+    return options
 
 
 def main() -> int:

@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--history", action="store_true", help="print all that happened")
     wanted = parser.parse_args(arguments)
+    if wanted.seeds < 1:
+        parser.error("--seeds must be at least 1")
     seeds = range(wanted.first, wanted.first + wanted.seeds)
     if wanted.history:
         return _print_histories(seeds)
@@ -82,4 +84,7 @@ def _memory() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # At once: what was killed would be collected at the end of the process, and complain.
+    os._exit(code)
