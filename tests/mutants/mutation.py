@@ -1,4 +1,4 @@
-"""Mutation testing of what money depends on: signatures, facts, decisions, the table, cursors.
+"""Mutation testing of what money depends on: proofs, facts, decisions, the table, cursors, pages.
 
 Each mutant is run in a process that was forked from one that has imported all libraries, and none
 of our own modules: the mutated source is found in place of the module, nothing is written. A mutant
@@ -46,7 +46,9 @@ MOST_SECONDS = 900.0
 
 TARGETS: Mapping[str, Sequence[str]] = {
     "antom_payments.antom.signing": ["tests/antom/test_signing.py"],
-    "antom_payments.cursor": ["tests/test_cursor.py"],
+    "antom_payments.notifications.verification": ["tests/notifications/test_verification.py"],
+    "antom_payments.cursor": ["tests/test_cursor.py", "tests/test_page_token.py"],
+    "antom_payments.page_token": ["tests/test_page_token.py"],
     "antom_payments.payment": ["tests/test_payment.py", "tests/test_fact.py"],
     "antom_payments.fact": ["tests/test_fact.py", "tests/test_expiry.py"],
     "antom_payments.decision": [
@@ -165,7 +167,12 @@ def _preload() -> None:
     os.chdir(ROOT)
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile(
-        "mutants", deadline=None, derandomize=True, database=None, phases=phases
+        "mutants",
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=phases,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     importlib.import_module("antom_payments.store")
     importlib.import_module("antom_payments.antom")
