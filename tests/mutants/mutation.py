@@ -197,6 +197,15 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self._code, module.__dict__)  # noqa: S102 that is what a mutant is for
 
 
+class _Reading:
+    """A plug-in that notes when a file of tests could not be imported."""
+
+    failed = False
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.failed |= report.failed
+
+
 def _fork(module: str, source: str) -> int:
     """Start the tests of a module on ``source``; the pid."""
     sys.stdout.flush()
@@ -211,6 +220,7 @@ def _fork(module: str, source: str) -> int:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
         sys.meta_path.insert(0, _Mutated(module, source))
+        reading = _Reading()
         status = pytest.main(
             [
                 *("-x", "-q", "--assert=plain", "--import-mode=importlib", "--noconftest"),
@@ -218,7 +228,10 @@ def _fork(module: str, source: str) -> int:
                 *("-p", "_hypothesis_pytestplugin", "--hypothesis-profile=mutants"),
                 *(f"--deselect=tests/test_expiry.py::{test}" for test in _NOT_OF_MUTANTS),
                 *TARGETS[module],
-            ]
+            ],
+            plugins=[reading],
         )
+        if reading.failed:  # pytest itself tells it from a failed test when there is one file only
+            status = pytest.ExitCode.INTERRUPTED
     finally:
         os._exit(status)
