@@ -51,6 +51,11 @@ def test_news_of_a_capture_ends_the_wait_for_the_buyer(
     assert told(a_payment(state), a_capture(outcome, amount=PART)).state is PaymentState.PROCESSING
 
 
+def test_a_failure_after_the_least_amount_was_captured_is_a_contradiction() -> None:
+    payment = told(a_payment(), a_capture(amount=Money("EUR", 1)))
+    assert after(payment, a_payment_fact(Outcome.FAILED)).type is CONTRADICTION
+
+
 def test_a_failure_after_a_part_was_captured_is_a_contradiction_until_an_inquiry() -> None:
     payment = told(a_payment(), a_capture(amount=PART))
     notified = after(payment, a_payment_fact(Outcome.FAILED))

@@ -46,6 +46,18 @@ def test_a_cursor_opens_to_the_position_it_was_sealed_from(
     assert seal.open(seal.seal(position)) == position
 
 
+@pytest.mark.parametrize("longer", [0, 1, 2])
+def test_what_is_sealed_of_any_length_opens_again_whatever_its_last_character(longer: int) -> None:
+    """Page tokens have other lengths than cursors: their last character may be any."""
+    seal, last = CursorSeal(KEY, LOG), set()
+    for number in range(600):
+        plain = number.to_bytes(25 + longer)
+        text = seal.seal_bytes(b"\x20", plain)
+        assert seal.open_bytes(b"\x20", text) == plain
+        last.add(text[-1])
+    assert len(last) == (64, 4, 16)[longer]
+
+
 @given(positions, st.integers(0, 34 * 8 - 1))
 def test_a_cursor_with_any_flipped_bit_is_refused(position: Position, bit: int) -> None:
     seal = CursorSeal(KEY, LOG)
@@ -115,6 +127,14 @@ def test_a_cursor_that_was_given_out_is_opened_for_good() -> None:
         assert seal.open(cursor) == Position(7, bytes.fromhex("b8e1f80bd70ae078"), phase)
         assert seal.seal(Position(7, fingerprint_of("event"), phase)) == cursor
     assert [(phase.name, phase.value) for phase in Phase] == [("AFTER", 0), ("BEFORE", 1)]
+
+
+def test_a_snapshots_cursor_that_was_given_out_is_opened_for_good() -> None:
+    seal = CursorSeal(KEY, LOG)
+    place = SnapshotPosition(2**64 - 1, Position(2**63, fingerprint_of("event")), bytes(range(8)))
+    cursor = "AfCDfeDdxLvCauuEPkfVuB0Ksk_c5pM-auq9gie-kBI3uPrj8CsVeF2n3kgaNLUvZfw"
+    assert seal.seal(place) == cursor
+    assert seal.open(cursor) == place
 
 
 def test_the_witness_is_the_event_whose_fingerprint_the_cursor_holds() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import antom_payments
-from antom_payments.decision import decide
+from antom_payments.decision import decide, may_have_lapsed
 from antom_payments.expiry import CLOSING_TIME, expired, expiry_due
 from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.money import Money
@@ -23,7 +23,7 @@ from antom_payments.payment import EventType, Payment, PaymentState, Source
 from antom_payments.store import AppliedOutcome, Member, PaymentStore
 from antom_payments.store.batch import Batch
 from clock import FrozenClock
-from facts import NOW, OPEN, a_capture, a_payment, a_payment_fact, told
+from facts import LATER, NOW, OPEN, a_capture, a_payment, a_payment_fact, told
 from stored import confirmed, notified, the_payment, whole_log
 
 EXPIRY = NOW + timedelta(hours=1)
@@ -335,3 +335,9 @@ def test_expired_is_reached_only_after_the_time_from_an_open_payment_without_mon
     # Of another payment's id it concludes nothing.
     is_ours = not facts or payment.payment_id in {None, "P-1"}
     assert (decide(payment, lapsed, now).payment.state is PaymentState.EXPIRED) is is_ours
+
+
+def test_a_session_can_be_paid_until_its_expiry_and_not_at_it() -> None:
+    payment = a_payment(payment_session_expiry_time=LATER)
+    assert may_have_lapsed(payment, "", LATER)
+    assert not may_have_lapsed(payment, "", LATER - timedelta(microseconds=1))

@@ -20,7 +20,17 @@ from antom_payments.payment import (
     Source,
     step,
 )
-from facts import LATER, NOW, WHOLE, a_capture, a_payment, a_payment_fact, the_news, told
+from facts import (
+    LATER,
+    NOW,
+    WHOLE,
+    a_capture,
+    a_notification,
+    a_payment,
+    a_payment_fact,
+    the_news,
+    told,
+)
 
 FACT_NEWS = {
     EventType.PAYMENT_PROCESSING: Outcome.PROCESSING,
@@ -180,6 +190,7 @@ def test_a_fact_about_another_payment_id_concludes_nothing() -> None:
     payment = a_payment(payment_id="P-1")
     decision = decide(payment, a_payment_fact(payment_id="P-2", fact_id="P-2"), LATER)
     assert decision == contradicted(payment, LATER)
+    assert (decision.payment.version, decision.payment.update_time) == (2, LATER)
     assert decision.type is EventType.CONTRADICTION
     assert decision.payment.payment_id == "P-1"
     assert decision.payment.state is PaymentState.AWAITING_BUYER
@@ -417,3 +428,9 @@ def test_a_fact_is_the_same_whatever_told_it() -> None:
         for amount in (WHOLE, None)
     }
     assert identities == {("default", FactKind.PAYMENT, "P-1", Outcome.SUCCEEDED)}
+
+
+def test_a_notification_does_not_show_its_body() -> None:
+    shown = repr(a_notification(b'{"email":"ada@example.com"}'))
+    assert "ada" not in shown
+    assert "request_time=" in shown

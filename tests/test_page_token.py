@@ -34,6 +34,22 @@ def test_a_token_opens_to_what_was_sealed_and_fits_into_a_request(token: PageTok
     assert len(text) <= 300
 
 
+def test_the_longest_ids_fit_into_a_token() -> None:
+    place = Place(datetime(1969, 12, 31, tzinfo=UTC), "s" * 255, "p" * 255)
+    token = PageToken(bytes(range(16)), place, CURSOR)
+    assert open_token(SEAL, seal_token(SEAL, token)) == token
+
+
+def test_a_token_that_was_given_out_is_opened_for_good() -> None:
+    """A caller may go on with a list after our next release."""
+    text = (
+        "IB3b6R91oo_KTpPjx68HagaIvh3wcKXzB5QlV9GeSwLb7Apet3ivPE3vom8kdGAiDQtn7gJywKtsf7E_9yrwzZi"
+        "BtkSHr98NYO8EXL8Wcc67gQgvUqoFEuasf2Th3NXhsrE"
+    )
+    assert seal_token(SEAL, A_TOKEN) == text
+    assert open_token(SEAL, text) == A_TOKEN
+
+
 @given(st.integers(0, 8 * 94 - 1))
 def test_a_token_with_any_flipped_bit_is_refused(bit: int) -> None:
     text = seal_token(SEAL, A_TOKEN)

@@ -277,6 +277,7 @@ def test_a_verifier_without_keys_cannot_be_made() -> None:
         ("  ", SignatureFault.MISSING),
         ("signature=", SignatureFault.MISSING),
         ("algorithm=RSA256,keyVersion=1", SignatureFault.MISSING),
+        ("algorithm=RSA256,\tsignature=AAAA", SignatureFault.MISSING),
         ("algorithm=RSA256,keyVersion=1,signature", SignatureFault.HEADER_MALFORMED),
         ("algorithm=RSA256,,signature=AA==", SignatureFault.HEADER_MALFORMED),
         ("=x,signature=AA==", SignatureFault.HEADER_MALFORMED),
@@ -419,6 +420,7 @@ def test_what_is_no_key_is_refused_by_the_name_of_its_setting_and_never_quoted()
     secret = golden["merchant_private"]
     strewn = f"{secret[:100]}!{secret[100:]}"
     none = ("", "   ", "not a key", "é", secret[:-8], secret[100:], "-----BEGIN x", "AAAA", strewn)
+    none += (f"X{secret}", f"{secret}X")
     for text in none:
         said = _refused_private(text)
         assert said.startswith("PRIVATE_SETTING: expected an unencrypted RSA private key")

@@ -97,8 +97,10 @@ async def test_what_another_process_appends_while_the_time_is_looked_up_is_not_s
     watcher = await Watcher.start(stream, ahead)
     store.log.first_since = looked_up  # type: ignore[method-assign]
     await tail_is_at_head(stream)
+    await news.about("payment")
     resumed = await Watcher.start(stream, AfterCursor(watcher.cursor))
-    assert (await resumed.until_sequence(2)).sequences == [2]
+    await tail_is_at_head(stream)
+    assert (await resumed.until_sequence(3)).sequences == [2, 3]
 
 
 async def test_a_time_before_what_is_kept_expires_with_the_oldest_cursor(

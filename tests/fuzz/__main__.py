@@ -79,12 +79,11 @@ async def in_a_process(name: str, options: argparse.Namespace) -> Report:
         start_new_session=True,
     )
     assert process.stdout
-    report, fault = Report(name), ""
+    report, fault, goal = Report(name), "", inputs_of(name, options.runs)
     try:
         while line := await asyncio.wait_for(process.stdout.readline(), SILENCE_SECONDS):
             told = json.loads(line)
             report = Report(**told | {"verdicts": Counter(told["verdicts"])})
-            goal = inputs_of(name, options.runs)
             say(
                 f"fuzz: {name}: {report.inputs:,} of {goal:,}, "
                 f"{len(report.findings)} findings, {report.seconds:.0f} s"
@@ -94,6 +93,13 @@ async def in_a_process(name: str, options: argparse.Namespace) -> Report:
         fault = f"it hangs: silent for {SILENCE_SECONDS:.0f} s after input {report.inputs}"
     if code := await process.wait():
         report.findings.append(f"{name}: {fault or f'ended with code {code}'}")
+    return with_its_shortfall(report, goal)
+
+
+def with_its_shortfall(report: Report, goal: int) -> Report:
+    """The report; that inputs were left out is a finding, however the process ended."""
+    if report.inputs < goal:
+        report.findings.append(f"{report.target}: only {report.inputs:,} of {goal:,} inputs")
     return report
 
 

@@ -23,7 +23,8 @@ PATIENCE_SECONDS = 60.0
 MOST_FINDINGS = 10
 MOST_GROWTH_MB = 24.0
 """Of resident memory, from a tenth of the run to its end; short runs only warm up."""
-MEMORY_COUNTS_FROM = 10_000
+MEMORY_COUNTS_FROM = 2_000
+"""Inputs: `make fuzz` judges every target but the siege, which looks for itself."""
 _LOOK_EVERY = 256
 _TELL_SECONDS = 5.0
 
@@ -67,8 +68,8 @@ async def run(
     """
     report = Report(kind.name)
     began = told = time.monotonic()
-    memory = _Memory(inputs // 10)
     async with kind.opened() as target:
+        memory = _Memory(inputs // 10, target.pid)
         for number in range(inputs):
             given = target.make(Random(f"{seed}/{kind.name}/{number}"))
             verdict = await _verdict(target.check, given)
@@ -103,10 +104,11 @@ def _as_a_finding(report: Report) -> Iterator[None]:
 
 
 class _Memory:
-    """How much resident memory a run adds once it is warm."""
+    """How much resident memory a run adds to a process once it is warm."""
 
-    def __init__(self, warm_after: int) -> None:
+    def __init__(self, warm_after: int, pid: int | str) -> None:
         self._warm_after = warm_after
+        self._pid = pid
         self._warm_mb = 0.0
         self.growth_mb = 0.0
 
@@ -114,11 +116,11 @@ class _Memory:
         """Look now and then; at input ``number`` of the run."""
         if number == self._warm_after:
             gc.collect()
-            self._warm_mb = resident_mb()
+            self._warm_mb = resident_mb(self._pid)
         elif number % _LOOK_EVERY == 0:
             await asyncio.sleep(0)  # some targets never wait, and the loop would keep their timers
             if self._warm_mb:
-                self.growth_mb = max(self.growth_mb, resident_mb() - self._warm_mb)
+                self.growth_mb = max(self.growth_mb, resident_mb(self._pid) - self._warm_mb)
 
 
 async def _verdict(check: Callable[[Input], object], given: Input) -> str | Exception:

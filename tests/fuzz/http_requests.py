@@ -166,7 +166,7 @@ async def opened() -> AsyncIterator[Target]:
     """The sidecar as a process."""
     async with sidecar_process() as sidecar:
         feeding = HttpRequests(sidecar)
-        yield Target(_make, feeding.check, feeding.control)
+        yield Target(_make, feeding.check, feeding.control, sidecar.pid)
 
 
 KIND = Kind("http_requests", opened, is_timed=True)

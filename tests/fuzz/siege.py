@@ -103,7 +103,7 @@ async def opened() -> AsyncIterator[Target]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     try:
         async with sidecar_process() as sidecar:
-            yield Target(make, Siege(sidecar).check, nothing_more)
+            yield Target(make, Siege(sidecar).check, nothing_more, sidecar.pid)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 

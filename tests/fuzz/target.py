@@ -25,11 +25,13 @@ class Target:
         check: feeds it; says what became of it in bounded words. ``accepted`` begins what the
             product took. Raises `Finding`, and whatever the product lets out.
         end: checks what holds for the whole run.
+        pid: the process in which the product runs, and whose memory must not grow.
     """
 
     make: Callable[[Random], Input]
     check: Callable[[Input], Awaitable[str]]
     end: Callable[[], Awaitable[None]]
+    pid: int | str = "self"
 
 
 @dataclass(frozen=True)

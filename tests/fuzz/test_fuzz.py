@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import json
 import os
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
@@ -14,8 +17,17 @@ import pytest
 
 from antom_payments.antom.signing import Verifier
 from antom_payments.notifications import app as app_module
-from fuzz.__main__ import SHARES, Report, inputs_of, kind_of, main, summary
-from fuzz.campaign import CORPUS, kept, run
+from fuzz.__main__ import (
+    RUNS,
+    SHARES,
+    Report,
+    inputs_of,
+    kind_of,
+    main,
+    summary,
+    with_its_shortfall,
+)
+from fuzz.campaign import CORPUS, MEMORY_COUNTS_FROM, kept, run
 from fuzz.grpc_edge import methods
 from fuzz.target import Finding, Input, Kind, Target, must, nothing_more
 
@@ -120,6 +132,45 @@ async def test_what_the_product_lets_out_is_a_finding(tmp_path: Path) -> None:
     report = await run(a_kind(lambda _: str(1 // 0)), inputs=99, seed=7, corpus=tmp_path)
     assert "ZeroDivisionError" in report.findings[0]
     assert len(report.findings) == report.inputs == 10
+
+
+_GREEDY = "import sys\nfor line in sys.stdin: kept = b'x' * 64_000_000; print(flush=True)"
+
+
+async def test_memory_of_the_process_that_the_product_runs_in_must_not_grow(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _GREEDY), stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdin
+    assert process.stdout
+    numbers = itertools.count()
+
+    async def check(_: Input) -> str:
+        if next(numbers) == MEMORY_COUNTS_FROM // 2:
+            process.stdin.write(b"\n")
+            await process.stdout.readline()
+        return "accepted"
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[Target]:
+        yield Target(lambda _: {}, check, nothing_more, process.pid)
+
+    kind = Kind("greedy", opened)
+    report = await run(kind, inputs=MEMORY_COUNTS_FROM, seed=7, corpus=tmp_path)
+    process.kill()
+    await process.wait()
+    assert [finding.partition(" by ")[0] for finding in report.findings] == ["greedy: memory grew"]
+
+
+def test_memory_is_judged_of_every_target_of_many_inputs() -> None:
+    judged = {name for name in SHARES if inputs_of(name, RUNS) >= MEMORY_COUNTS_FROM}
+    assert judged == set(SHARES) - {"siege"}
+
+
+def test_inputs_that_were_left_out_are_a_finding() -> None:
+    assert with_its_shortfall(Report("cursors", inputs=500), 500).findings == []
+    short = with_its_shortfall(Report("cursors", inputs=499), 500)
+    assert short.findings == ["cursors: only 499 of 500 inputs"]
 
 
 def test_make_fuzz_ends_with_0_or_1(

@@ -30,6 +30,8 @@ class Breakage:
     """Which promise of the design it breaks."""
     tests: tuple[str, ...]
     """Node ids; each must pass unbroken and fail broken. Without parameters: one of them must."""
+    raises: frozenset[str]
+    """What the tests may fail with, besides an assertion: see `witness.kind_of`."""
 
     @property
     def name(self) -> str:
@@ -43,12 +45,13 @@ def breakages() -> list[Breakage]:
 
 def _read(file: Path) -> Breakage:
     header = file.read_text("utf-8").partition("\n--- ")[0]
-    fields = re.findall(r"^(Breaks|Promise|Caught-by): (\S.*)$", header, re.MULTILINE)
+    fields = re.findall(r"^(Breaks|Promise|Caught-by|Raises): (\S.*)$", header, re.MULTILINE)
     told = dict(fields)
     tests = tuple(value for name, value in fields if name == "Caught-by")
     if not {"Breaks", "Promise"} <= set(told) or not tests:
         raise PatchRotten(f"{file.name}: the header needs Breaks, Promise and Caught-by")
-    return Breakage(file, told["Breaks"], told["Promise"], tests)
+    raises = frozenset(value for name, value in fields if name == "Raises")
+    return Breakage(file, told["Breaks"], told["Promise"], tests, raises)
 
 
 def refuse_rotten(breakage: Breakage, folder: Path = ROOT) -> None:

@@ -17,17 +17,9 @@ from mutants.witness import REPORT
 
 LONGEST_SECONDS = 300
 """Of one mutant's tests, on a busy machine; a mutant that hangs is not caught by a name."""
-_NO_FINDING = frozenset(
-    {
-        "SyntaxError",
-        "ImportError",
-        "ModuleNotFoundError",
-        "NameError",
-        "AttributeError",
-        "TypeError",
-    }
-)
-"""What a patch raises that is broken itself: no test has found anything out then."""
+_FINDINGS = frozenset({"AssertionError", "Failed: DID NOT RAISE"})
+"""How a test says what it has found out. All else may come from a patch that is broken itself, or
+from a machine that is busy: the patch must name it where it is the finding."""
 
 Told = Mapping[str, Mapping[str, Any]]
 
@@ -71,21 +63,23 @@ def judge(breakage: Breakage, environ: Mapping[str, str]) -> Verdict:
             verdict.faults.append(f"took longer than {LONGEST_SECONDS} s")
         else:
             verdict.faults += [
-                fault for test in breakage.tests if (fault := fault_of(test, told, said))
+                fault
+                for test in breakage.tests
+                if (fault := fault_of(test, told, said, breakage.raises))
             ]
     verdict.seconds = time.monotonic() - began
     return verdict
 
 
-def fault_of(test: str, told: Told, said: str) -> str:
-    """Why ``test`` has not caught the mutant, if so."""
+def fault_of(test: str, told: Told, said: str, raises: frozenset[str] = frozenset()) -> str:
+    """Why ``test`` has not caught the mutant, if so; ``raises`` are findings, too."""
     items = _items(test, told)
     if not items:
         return f"{test} did not run: {said}"
     failed = [of for of in items if of["outcome"] != "passed"]
     if not failed:
         return f"SURVIVES {test}"
-    if not any(of["outcome"] == "call" and of["raised"] not in _NO_FINDING for of in failed):
+    if not any(of["outcome"] == "call" and of["raised"] in _FINDINGS | raises for of in failed):
         how = sorted({f"{of['outcome']}: {of['raised']}" for of in failed})
         return f"{test} fails by accident ({', '.join(how)})"
     return ""

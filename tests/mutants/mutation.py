@@ -1,4 +1,4 @@
-"""Mutation testing of what money depends on: signatures, facts, decisions, the table, cursors.
+"""Mutation testing of what money depends on: proofs, facts, decisions, the table, cursors, pages.
 
 Each mutant is run in a process that was forked from one that has imported all libraries, and none
 of our own modules: the mutated source is found in place of the module, nothing is written. A mutant
@@ -46,7 +46,9 @@ MOST_SECONDS = 900.0
 
 TARGETS: Mapping[str, Sequence[str]] = {
     "antom_payments.antom.signing": ["tests/antom/test_signing.py"],
-    "antom_payments.cursor": ["tests/test_cursor.py"],
+    "antom_payments.notifications.verification": ["tests/notifications/test_verification.py"],
+    "antom_payments.cursor": ["tests/test_cursor.py", "tests/test_page_token.py"],
+    "antom_payments.page_token": ["tests/test_page_token.py"],
     "antom_payments.payment": ["tests/test_payment.py", "tests/test_fact.py"],
     "antom_payments.fact": ["tests/test_fact.py", "tests/test_expiry.py"],
     "antom_payments.decision": [
@@ -165,7 +167,12 @@ def _preload() -> None:
     os.chdir(ROOT)
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile(
-        "mutants", deadline=None, derandomize=True, database=None, phases=phases
+        "mutants",
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=phases,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     importlib.import_module("antom_payments.store")
     importlib.import_module("antom_payments.antom")
@@ -190,6 +197,15 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self._code, module.__dict__)  # noqa: S102 that is what a mutant is for
 
 
+class _Reading:
+    """A plug-in that notes when a file of tests could not be imported."""
+
+    failed = False
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.failed |= report.failed
+
+
 def _fork(module: str, source: str) -> int:
     """Start the tests of a module on ``source``; the pid."""
     sys.stdout.flush()
@@ -204,6 +220,7 @@ def _fork(module: str, source: str) -> int:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
         sys.meta_path.insert(0, _Mutated(module, source))
+        reading = _Reading()
         status = pytest.main(
             [
                 *("-x", "-q", "--assert=plain", "--import-mode=importlib", "--noconftest"),
@@ -211,7 +228,10 @@ def _fork(module: str, source: str) -> int:
                 *("-p", "_hypothesis_pytestplugin", "--hypothesis-profile=mutants"),
                 *(f"--deselect=tests/test_expiry.py::{test}" for test in _NOT_OF_MUTANTS),
                 *TARGETS[module],
-            ]
+            ],
+            plugins=[reading],
         )
+        if reading.failed:  # pytest itself tells it from a failed test when there is one file only
+            status = pytest.ExitCode.INTERRUPTED
     finally:
         os._exit(status)

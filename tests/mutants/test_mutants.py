@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+import pytest_timeout
 
 import antom_payments
 from mutants.broken import (
@@ -26,6 +28,7 @@ from mutants.broken import (
 from mutants.caught import fault_of
 from mutants.mutation import TARGETS, equivalent, file_of
 from mutants.operators import mutants_of
+from mutants.witness import kind_of
 
 BREAKAGES = breakages()
 names = pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.name)
@@ -40,6 +43,10 @@ def functions_in(file: Path) -> frozenset[str]:
     )
 
 
+def files_of(breakage: Breakage) -> list[str]:
+    return re.findall(r"^\+\+\+ b/(\S+)", breakage.file.read_text("utf-8"), re.MULTILINE)
+
+
 @names
 def test_every_patch_applies_and_names_tests_that_are_there(breakage: Breakage) -> None:
     refuse_rotten(breakage)
@@ -50,7 +57,7 @@ def test_every_patch_applies_and_names_tests_that_are_there(breakage: Breakage) 
 
 @names
 def test_every_patch_changes_the_package_and_nothing_else(breakage: Breakage) -> None:
-    files = re.findall(r"^\+\+\+ b/(\S+)", breakage.file.read_text("utf-8"), re.MULTILINE)
+    files = files_of(breakage)
     assert files
     assert all(Path(file).is_relative_to("service/antom_payments") for file in files)
 
@@ -91,7 +98,12 @@ def told(outcome: str, raised: str = "") -> dict[str, dict[str, object]]:
     ("ran", "fault"),
     [
         (told("call", "AssertionError"), ""),
+        (told("call", "Failed: DID NOT RAISE"), ""),
         (told("call", "LogCorrupt"), ""),
+        (told("call", "OperationalError"), "by accident"),
+        (told("call", "TimeoutError"), "by accident"),
+        (told("call", "Failed: Timeout"), "by accident"),
+        (told("call", "Failed"), "by accident"),
         (told("passed"), "SURVIVES"),
         (told("setup", "AssertionError"), "by accident"),
         (told("call", "NameError"), "by accident"),
@@ -102,9 +114,40 @@ def told(outcome: str, raised: str = "") -> dict[str, dict[str, object]]:
 def test_caught_is_only_what_a_test_found_out(
     ran: dict[str, dict[str, object]], fault: str
 ) -> None:
-    found = fault_of("tests/test_x.py::test_it", ran, "")
+    found = fault_of("tests/test_x.py::test_it", ran, "", frozenset({"LogCorrupt"}))
     assert fault in found
     assert bool(fault) == bool(found)
+
+
+def raised_by(act: Callable[[], object]) -> str:
+    with pytest.raises(BaseException) as raised:  # noqa: PT011 - of any kind
+        act()
+    return kind_of(raised.value)
+
+
+def test_a_test_that_hangs_is_told_from_one_that_misses_an_exception() -> None:
+    def raise_nothing() -> None:
+        with pytest.raises(ValueError, match="x"):
+            pass
+
+    def hang() -> None:
+        pytest.fail(pytest_timeout.PYTEST_FAILURE_MESSAGE % 120)
+
+    assert raised_by(raise_nothing) == "Failed: DID NOT RAISE"
+    assert raised_by(hang) == "Failed: Timeout"
+    assert raised_by(lambda: pytest.fail("Timeouts are odd")) == "Failed"
+    assert raised_by(lambda: 1 // 0) == "ZeroDivisionError"
+
+
+def test_every_broken_module_defines_the_names_that_it_uses(tmp_path: Path) -> None:
+    changed = []
+    for breakage in BREAKAGES:
+        folder = tmp_path / breakage.name
+        broken_copy(breakage, folder)
+        changed += [str(folder / file) for file in files_of(breakage)]
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select=E9,F82"]
+    done = subprocess.run([*ruff, *changed], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_small_changes_are_made_also_outside_of_functions() -> None:

@@ -1,6 +1,6 @@
 """A pytest plug-in for runs on a copy of the package: which one was tested, and what came of it.
 
-The report is JSON: each test's outcome, the phase that it failed in and the type of the exception.
+The report is JSON: each test's outcome, the phase that it failed in and the kind of the exception.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from mutants.broken import SENTINEL
 
 REPORT = "MUTANT_REPORT"
 """Variable that names the folder of the report: a file for each process that ran tests."""
+
+_FAILED = {"DID NOT RAISE": "Failed: DID NOT RAISE", "Timeout (": "Failed: Timeout"}
+"""The words by which pytest and pytest-timeout say it."""
 
 _told: dict[str, dict[str, Any]] = {}
 
@@ -41,8 +44,17 @@ def pytest_runtest_makereport(
     told["seconds"] += report.duration
     if report.failed and told["outcome"] == "passed":
         raised = call.excinfo
-        told |= {"outcome": report.when, "raised": raised.typename if raised else ""}
+        told |= {"outcome": report.when, "raised": kind_of(raised.value) if raised else ""}
     return report
+
+
+def kind_of(raised: BaseException) -> str:
+    """Its type; of what pytest itself raises, how its words begin, too."""
+    words = str(raised)
+    if isinstance(raised, pytest.fail.Exception):
+        known = [kind for begin, kind in _FAILED.items() if words.startswith(begin)]
+        return known[0] if known else "Failed"
+    return type(raised).__name__
 
 
 def pytest_sessionfinish() -> None:

@@ -261,12 +261,11 @@ async def test_a_notification_that_is_not_understood_is_kept_for_an_operator(
     notification = a_notification(body)
     [applied] = await store.apply([Member(None, notification, not_understood="notifyType")])
     assert (applied.outcome, applied.event, applied.payment) == (QUARANTINED, None, None)
-    [(stored, reason, outcome)] = await rows(
-        store, "SELECT body, reason, outcome FROM notifications"
-    )
-    assert b"ada@example.com" not in bytes(stored)
-    assert cipher.decrypt(bytes(stored)) == body
-    assert (reason, outcome) == ("notifyType", "QUARANTINED")
+    kept = await rows(store, "SELECT reason, outcome, body FROM notifications")
+    assert [tuple(row)[:2] for row in kept] == [("notifyType", "QUARANTINED")]
+    stored = bytes(kept[0][2])
+    assert b"ada@example.com" not in stored
+    assert cipher.decrypt(stored) == body
 
 
 async def test_the_same_quarantined_bytes_are_kept_once_and_counted(store: PaymentStore) -> None:
