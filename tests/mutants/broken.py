@@ -27,7 +27,7 @@ class Breakage:
     file: Path
     breaks: str
     promise: str
-    """Which promise of the design it breaks."""
+    """Which promise it breaks."""
     tests: tuple[str, ...]
     """Node ids; each must pass unbroken and fail broken. Without parameters: one of them must."""
     raises: frozenset[str]
