@@ -124,19 +124,25 @@ async def stale(scene: Scene) -> AsyncIterator[None]:
 
 
 async def _quarantined(scene: Scene, body: bytes, reason: str = "") -> None:
-    """What was acknowledged, and not understood or too old, must be kept for people to look at."""
+    """What was acknowledged, and not understood or too old, must be kept for people to look at.
+
+    What is too old counts once an inquiry has told the same, which may be by now.
+    """
     connection = await asyncpg.connect(scene.town.cluster.url)
     try:
         rows = await connection.fetch(
-            "SELECT outcome, reason FROM notifications WHERE body_sha256 = $1",
+            "SELECT n.outcome, n.reason, e.body->>'source' AS source FROM notifications n"
+            " LEFT JOIN events e ON e.event_id = n.event_id WHERE n.body_sha256 = $1",
             sha256(body).hexdigest(),
         )
     finally:
         connection.terminate()
-    found = [(row["outcome"], row["reason"]) for row in rows]
-    assert any(outcome == "QUARANTINED" and reason in {"", why} for outcome, why in found), (
-        f"acknowledged, and not in quarantine: {found}"
-    )
+    found = [tuple(row) for row in rows]
+    assert any(
+        (outcome == "QUARANTINED" and reason in {"", why})
+        or (reason == OUTSIDE_WINDOW and (outcome, source) == ("APPLIED", "INQUIRY"))
+        for outcome, why, source in found
+    ), f"acknowledged, and not in quarantine: {found}"
 
 
 @contextlib.asynccontextmanager
