@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,13 +45,16 @@ class Asks:
             with (self._folder / f"{who}.asks").open("a") as file:
                 file.write(line)
 
-    def wrong(self) -> list[str]:
-        """Calls for one id at the same time, where nobody's clock leapt and no lease was over."""
+    def wrong(self, moved: Sequence[float]) -> list[str]:
+        """Calls for one id at the same time, while no clock was ``moved`` and no lease was over."""
         return [
             f"I5: {payment_request_id} was asked for by {one.who} and {other.who} at the same time"
             for payment_request_id, asks in self._of_ids().items()
             for one, other in pairwise(sorted(asks))
-            if one.ahead == other.ahead and other.began < min(one.ended, one.began + LEASED_SECONDS)
+            if one.ahead == other.ahead
+            and other.began < min(one.ended, one.began + LEASED_SECONDS)
+            # The lease of the first was taken shortly before it asked.
+            and not any(one.began - LEASED_SECONDS < time < other.began for time in moved)
         ]
 
     def counts(self) -> dict[str, int]:

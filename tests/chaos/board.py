@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Board:
             path.write_bytes(bytes(_SLOT_BYTES * _SLOTS))
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _SLOT_BYTES * _SLOTS)
+        self.moved: list[float] = []
+        """When clocks were moved by this process, by the machine's monotonic clock."""
 
     def ahead(self, slot: int) -> float:
         """Seconds that a slot's clock is ahead of the machine's."""
@@ -41,6 +44,7 @@ class Board:
 
     def put_ahead(self, slot: int, seconds: float) -> None:
         """Move a slot's clock."""
+        self.moved.append(time.monotonic())
         _CLOCK.pack_into(self._memory, slot * _SLOT_BYTES, seconds)
 
     def now(self, slot: int) -> datetime:

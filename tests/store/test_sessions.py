@@ -87,6 +87,16 @@ async def test_a_second_call_while_the_first_is_in_flight_is_told_when_to_come_b
     assert caught.value.retry_after_seconds == 10
 
 
+async def test_nobody_waits_longer_than_a_lease_for_a_server_whose_clock_is_ahead(
+    store: PaymentStore, clock: FrozenClock
+) -> None:
+    await begun(store, lease_seconds=15)
+    clock.advance(-3600)
+    with pytest.raises(SessionInFlight) as caught:
+        await begun(store, lease_seconds=15)
+    assert caught.value.retry_after_seconds == 15
+
+
 async def test_after_the_lease_the_next_call_sends_the_first_request_again(
     store: PaymentStore, clock: FrozenClock
 ) -> None:

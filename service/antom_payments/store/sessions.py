@@ -159,7 +159,9 @@ class Sessions:
             return SessionClaim(payment, session=self._cipher.decrypt_session(stored.session))
         until = row["lease_until_time"]
         if row["lease_token"] not in {None, intent.lease_token} and until > now:
-            raise SessionInFlight(payment.payment_request_id, (until - now).total_seconds())
+            # No longer than a lease lasts: one of a server whose clock is ahead seems to last hours.
+            left = min((until - now).total_seconds(), intent.lease_seconds)
+            raise SessionInFlight(payment.payment_request_id, left)
         await connection.execute(
             update(payments).where(*_is(payment)).values(**_lease(intent, now))
         )
