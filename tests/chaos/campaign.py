@@ -115,9 +115,8 @@ async def run(
             outcome.violations.append(f"I7: {error}")
             # What still moves cannot be compared.
             await asyncio.gather(*(one.kill() for one in [*place.servers, *place.sidecars]))
-        outcome.violations += await verdict(place, load, followers) + Asks(folder).wrong(
-            place.board.moved
-        )
+        outcome.violations += await verdict(place, load, followers)
+        outcome.violations += Asks(folder).wrong(place.board.moved)
         outcome.figures = {
             "seconds": round(time.monotonic() - began, 1),
             "seconds until quiet": round(quiet, 1),

@@ -159,7 +159,7 @@ class Sessions:
             return SessionClaim(payment, session=self._cipher.decrypt_session(stored.session))
         until = row["lease_until_time"]
         if row["lease_token"] not in {None, intent.lease_token} and until > now:
-            # No longer than a lease lasts: one of a server whose clock is ahead seems to last hours.
+            # One of a server whose clock is ahead may seem to last for hours.
             left = min((until - now).total_seconds(), intent.lease_seconds)
             raise SessionInFlight(payment.payment_request_id, left)
         await connection.execute(
