@@ -48,8 +48,9 @@ class Board:
         _CLOCK.pack_into(self._memory, slot * _SLOT_BYTES, seconds)
 
     def now(self, slot: int) -> datetime:
-        """The wall clock of the process with that slot."""
-        return datetime.now(UTC) + timedelta(seconds=self.ahead(0) + self.ahead(slot))
+        """The wall clock of the process with that slot; of all, with 0."""
+        own = self.ahead(slot) if slot else 0.0
+        return datetime.now(UTC) + timedelta(seconds=self.ahead(0) + own)
 
     def look(self, slot: int) -> datetime:
         """As `now`; counted, for it is the process itself that asks."""

@@ -144,7 +144,9 @@ def _may_tell(event: LoggedEvent, fact: StoredFact) -> bool:
         is_same_thing = kind == "PAYMENT"
     is_of_payment = fact.payment_request_id == event.payment_request_id
     if not fact.payment_request_id:
-        is_of_payment = fact.payment_id == event.shown.payment_id
+        # News of another amount binds no `paymentId` to the payment.
+        is_unbound = event.type == EventType.AMOUNT_MISMATCH and not event.shown.payment_id
+        is_of_payment = is_unbound or fact.payment_id == event.shown.payment_id
     is_of_merchant = merchant in ([], [event.merchant_account])
     outcomes = _TELLS.get(event.type)
     is_told_so = outcomes is None or outcome in outcomes
