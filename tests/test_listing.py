@@ -233,13 +233,20 @@ async def test_a_caller_gets_payments_of_its_own_merchants_only(
 
 
 class Crowded(PaymentService):
-    """Knows how many lists it read at once."""
+    """Knows how many lists it read at once; the first waits until another is read beside it."""
 
     reading = most_at_once = 0
+
+    def __init__(self, *words: Any, **more: Any) -> None:
+        super().__init__(*words, **more)
+        self._two = asyncio.Event()
 
     async def list_payments(self, *words: Any, **more: Any) -> list[Payment]:
         self.reading += 1
         self.most_at_once = max(self.most_at_once, self.reading)
+        if self.reading > 1:
+            self._two.set()
+        await self._two.wait()
         try:
             return await super().list_payments(*words, **more)
         finally:
