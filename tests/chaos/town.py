@@ -39,7 +39,8 @@ from postgres_server import DURABLE
 from processes import as_environment
 from whole import CLIENT_ID, PATH, settings
 
-PATIENCE = 30.0
+PATIENCE = 60.0
+"""For a process to start or end: on a busy machine that takes long."""
 ACKNOWLEDGEMENT_SECONDS = 2.0
 """Antom's patience for the answer to a notification."""
 _FORKER = Path(__file__).with_name("forker.py")
