@@ -35,7 +35,7 @@ ABOUT = {
 
 def a_line(*pairs: tuple[float, float], **more: object) -> Line:
     fields = {"key": "k", "title": "A thing", "unit": "things/s", "ours": "ours", "peer": "a peer"}
-    line = Line(**fields | more)  # type: ignore[arg-type]
+    line = Line(**fields | more)  # type: ignore[arg-type] # of any field
     line.samples = [(Sample(ours, 10), Sample(peer)) for ours, peer in pairs]
     return line
 
