@@ -124,6 +124,11 @@ PLANTED: list[tuple[str, str, object]] = [
     ("I2", "news that Antom never told", changed(told=frozenset({PAYMENT}))),
     (
         "I2",
+        "money concluded from an amount that nobody asked for",
+        changed(of_other_amounts=frozenset({"n-2"})),
+    ),
+    (
+        "I2",
         "news that Antom never told, which an inquiry tells anew",
         after(retold(), changed(told=frozenset({PAYMENT}))),
     ),

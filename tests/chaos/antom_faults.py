@@ -33,6 +33,7 @@ _NOTIFICATIONS: dict[str, dict[str, Any]] = {
     "notifications ten times at once": {"fault": "DUPLICATE", "copies": 9},
     "notifications late": {"fault": "DELAY", "delaySeconds": 100},
     "notifications in another order": {"fault": "REORDER", "delaySeconds": 5},
+    "notifications of another amount": {"fault": "OTHER_AMOUNT"},
     "notifications lost": {"fault": "DROP"},
     "notifications badly signed": {"fault": "BADLY_SIGNED"},
     "notifications signed with the next key": {"fault": "NEXT_KEY"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Callable, Collection
@@ -12,6 +13,7 @@ import asyncpg
 
 import views
 from antom_payments.antom.messages import parse_notification
+from antom_payments.emulator.messages import encoded
 from chaos.load import BUYER, Load
 from chaos.subscribers import Subscriber
 from chaos.town import Town
@@ -91,12 +93,17 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
         payments = await connection.fetch("SELECT * FROM payments")
         stored = await connection.fetch(
             "SELECT notification_id, fact_kind, fact_id, fact_outcome,"
-            " outcome = 'QUARANTINED' AND reason = 'outside_window' AS is_held_back"
+            " outcome = 'QUARANTINED' AND reason = 'outside_window' AS is_held_back, body_sha256"
             " FROM notifications WHERE fact_id IS NOT NULL"
         )
     finally:
         await connection.close()
     told = (await town.http.get("/notifications")).json()["notifications"]
+    of_other_amounts = {
+        hashlib.sha256(encoded(one["notification"])).hexdigest()
+        for one in told
+        if one["spoilt"] == "OTHER_AMOUNT"
+    }
     at_antom = (await town.http.get("/payments")).json()["payments"]
     return History(
         log=[logged(row) for row in log],
@@ -126,6 +133,9 @@ async def history(town: Town, load: Load, followers: list[Subscriber]) -> Histor
         ],
         notifications={row[0]: tuple(row)[1:4] for row in stored},
         held_back=frozenset(tuple(row)[1:4] for row in stored if row["is_held_back"]),
+        of_other_amounts=frozenset(
+            row["notification_id"] for row in stored if row["body_sha256"] in of_other_amounts
+        ),
         antom=[_at_antom(one, load.submitted) for one in at_antom],
         accepted=frozenset(_key(one) for one in told if one["state"] == "ACKNOWLEDGED"),
         told=frozenset(_key(one) for one in told),

@@ -20,7 +20,7 @@ def as_text(outcome: Outcome) -> str:
     rows = [_HEAD, *table(outcome)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(_HEAD))]
     lines = ["", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows), ""]
-    lines += [f"{name}: {value}" for name, value in outcome.figures.items()]
+    lines += [f"{name}: {_told(value)}" for name, value in outcome.figures.items()]
     lines += [f"NOT INJECTED {why}" for why in outcome.not_injected[:_SHOWN]]
     lines += [f"VIOLATION {what}" for what in outcome.all_violations[:_SHOWN]]
     return "\n".join([*lines, _summary(outcome)])
@@ -43,11 +43,18 @@ def as_page(outcome: Outcome, page: str) -> str:
     rows = "\n".join(f"| {' | '.join(row)} |" for row in (_HEAD, ("---",) * 5, *table(outcome)))
     when = datetime.now(UTC).strftime("%Y-%m-%d")
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    figures = "\n".join(f"- {name}: {value}" for name, value in outcome.figures.items())
+    figures = "\n".join(f"- {name}: {_told(value)}" for name, value in outcome.figures.items())
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     told = f"Made by `make chaos DOCS=1` on {when}, on {machine}.\n\n**{_summary(outcome)}.**"
     return f"{before}{_BEGIN}\n\n{told}\n\n{rows}\n\n{figures}\n\n{_END}{after}"
+
+
+def _told(value: object) -> str:
+    """A figure, or several by their names."""
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{name} {one}" for name, one in value.items()) or "none"
 
 
 def _summary(outcome: Outcome) -> str:

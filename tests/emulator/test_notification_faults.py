@@ -92,6 +92,25 @@ async def test_copies_leave_with_the_notification_and_each_is_resent(
     assert {(one["state"], one["spoilt"]) for one in deliveries} == {("ACKNOWLEDGED", "DUPLICATE")}
 
 
+async def test_one_of_another_amount_names_ten_times_as_much_well_signed(
+    merchant: Merchant, receiver: Receiver, antom_public: RSAPublicKey
+) -> None:
+    await paid(merchant, {"fault": "OTHER_AMOUNT"}, request=session_request())
+    await merchant.advance(60)
+
+    asked = session_request()["paymentAmount"]
+    wrong = asked | {"value": asked["value"] + "0"}
+    assert [one.json.get("paymentAmount") or one.json["captureAmount"] for one in receiver.got] == [
+        wrong,
+        wrong,
+    ]
+    assert all(verifies(antom_public, one) for one in receiver.got)
+    assert {one["spoilt"] for one in await merchant.deliveries()} == {"OTHER_AMOUNT"}
+    inquired = await merchant.inquire()
+    assert inquired["paymentAmount"] == asked
+    assert inquired["transactions"][0]["transactionAmount"] == asked
+
+
 async def test_a_late_notification_comes_by_antoms_clock(
     merchant: Merchant, receiver: Receiver
 ) -> None:

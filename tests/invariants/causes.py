@@ -22,10 +22,8 @@ _TELLS: Mapping[str, frozenset[str]] = {
     "CAPTURE_PROCESSING": frozenset({"PROCESSING", "PENDING"}),
 }
 """Outcomes that are told as an event of a type; of the types that are not here, any."""
-_TOLD_OFTEN = {
-    *("PAYMENT_PENDING", "CAPTURE_PROCESSING", "PAYMENT_CORRECTED"),
-    *(EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION),
-}
+_CONCLUDES_NOTHING = {EventType.AMOUNT_MISMATCH, EventType.CONTRADICTION}
+_TOLD_OFTEN = {"PAYMENT_PENDING", "CAPTURE_PROCESSING", "PAYMENT_CORRECTED", *_CONCLUDES_NOTHING}
 """What facts of several outcomes may be told as."""
 _OVERTAKEN = {"PROCESSING", "PENDING"}
 """What may stay in quarantine: an inquiry tells no more than how it ended."""
@@ -134,6 +132,11 @@ def _without_cause(event: LoggedEvent, facts: _Facts, history: History) -> Itera
             yield f"{event} tells {fact.key}, which Antom never said"
         if history.notifications.get(event.notification_id) != fact.key:
             yield f"{event} names no stored notification of {fact.key}"
+        if (
+            event.notification_id in history.of_other_amounts
+            and event.type not in _CONCLUDES_NOTHING
+        ):
+            yield f"{event} concludes from an amount that nobody asked for"
 
 
 def _may_tell(event: LoggedEvent, fact: StoredFact) -> bool:

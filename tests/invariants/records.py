@@ -161,6 +161,8 @@ class History:
     payments: Sequence[StoredPayment] = ()
     notifications: Mapping[str, FactKey] = field(default_factory=dict)
     """What each stored notification tells, by our id of it."""
+    of_other_amounts: frozenset[str] = frozenset()
+    """Those of an amount that is not the payment's, under Antom's own signature; by our id."""
     antom: Sequence[AntomPayment] = ()
     accepted: frozenset[FactKey] = frozenset()
     """What notifications told that were answered with Antom's acknowledgement."""

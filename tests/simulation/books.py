@@ -31,6 +31,7 @@ def _history(room: Room) -> invariants.History:
         facts=_facts(room),
         payments=payments,
         notifications=_notifications(witness),
+        of_other_amounts=_of_other_amounts(room),
         antom=truth.payments(),
         accepted=frozenset(said[one] for one in room.audit.acknowledgements if one in said),
         told=frozenset(said.values()),
@@ -77,6 +78,13 @@ def _notifications(witness: Witness) -> dict[str, FactKey]:
         " FROM notifications WHERE fact_id IS NOT NULL"
     )
     return {row[0]: tuple(row[1:]) for row in witness.connection.execute(query)}
+
+
+def _of_other_amounts(room: Room) -> frozenset[str]:
+    query = "SELECT notification_id, body_sha256 FROM notifications"
+    wrong = room.truth.of_other_amounts()
+    rows = room.witness.connection.execute(query)
+    return frozenset(notification_id for notification_id, digest in rows if digest in wrong)
 
 
 def _acknowledged(promises: Promises) -> list[Acknowledged]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from unittest import mock
 
+from antom_payments import decision
 from antom_payments.antom.signing import Verifier
 from antom_payments.event_stream import entry
 from antom_payments.event_stream.entry import Mark
@@ -127,6 +128,11 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(Verifier, "verify", _anybodys),
         "what is forged is refused",
         frozenset({"forged"}),
+    ),
+    "amounts are not compared": Breakage(
+        *(decision, "_is_about_another_amount", lambda *_: False),
+        "I2",
+        frozenset({"other amount"}),
     ),
     "of two keys one is looked at": Breakage(
         *(Verifier, "__init__", _first_key_alone),

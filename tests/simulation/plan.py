@@ -57,6 +57,8 @@ def plan_of(seed: int) -> Plan:
     # Drawn apart, so that the steps before stay as they were.
     draw.random = Random(f"starts {seed}")
     draw.starts()
+    draw.random = Random(f"amounts {seed}")
+    draw.amounts()
     return sorted(draw.steps, key=lambda step: step.at)
 
 
@@ -241,3 +243,14 @@ class _Draw:
         if self.chance(0.15):
             # Early enough to be over before everything is mended.
             self.add(self.time(5, 40), "rotate", pause=random.choice((5.0, 30.0)))
+
+    def amounts(self) -> None:
+        """News of an amount that nobody asked for, from Antom itself."""
+        buyers = [step for step in self.steps if step.kind == "buyer"]
+        if not buyers or self.chance(0.8):
+            return
+        before = self.random.choice(buyers)
+        types = ("PAYMENT_RESULT", "PAYMENT_RESULT", "PAYMENT_PENDING", "CAPTURE_RESULT")
+        words: dict[str, Any] = {"notify_type": self.random.choice(types), "times": 1}
+        words["payment_request_id"] = before.words["id"]
+        self.add(self.time(0, before.at), "other amount", **words)

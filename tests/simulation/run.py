@@ -158,6 +158,7 @@ async def _done(room: Room, step: Step) -> None:
     at_once: dict[str, Callable[[dict[str, Any]], None]] = {
         "answer fault": room.spoil_answers,
         "notification fault": room.spoil_notifications,
+        "other amount": lambda words: room.spoil_notifications({"fault": "OTHER_AMOUNT"} | words),
         "dump": lambda _: room.take_dump(),
     }
     if step.kind in at_once:

@@ -41,6 +41,7 @@ MET = (
     *("source API", "source INQUIRY", "source NOTIFICATION"),
     *(f"ends {state}" for state in ("SUCCEEDED", "AUTHORIZED", "FAILED", "CANCELLED", "EXPIRED")),
     *(f"event PAYMENT_{end}" for end in ("AUTHORIZED", "SUCCEEDED", "FAILED", "CANCELLED")),
+    *("notifications go wrong: OTHER_AMOUNT", "event AMOUNT_MISMATCH"),
     *("event SESSION_RENEWED", "event CAPTURE_SUCCEEDED", "event CAPTURE_FAILED"),
 )
 """What must have happened: a simulation in which nothing goes wrong shows nothing."""

@@ -58,6 +58,14 @@ class Truth:
             found[hashlib.sha256(body).hexdigest()] = key
         return found
 
+    def of_other_amounts(self) -> set[str]:
+        """What Antom said with an amount that nobody asked for, by the hash of the body."""
+        return {
+            hashlib.sha256(encoded(one.notification)).hexdigest()
+            for one in self.emulator.deliveries
+            if one.spoilt is NotificationFaultKind.OTHER_AMOUNT
+        }
+
     def judge_deliveries(self) -> None:
         """What Antom signed was taken for Antom's, but for what was on its way for too long."""
         rotated = self.rotation_time

@@ -22,7 +22,7 @@ from antom_payments.emulator.faults import (
     NotificationFault,
     NotificationFaultKind,
 )
-from antom_payments.emulator.messages import Message, encoded
+from antom_payments.emulator.messages import Message, encoded, of_another_amount
 from antom_payments.emulator.options import EmulatorOptions
 from antom_payments.emulator.payments import Payment
 from antom_payments.emulator.signers import Signers
@@ -157,6 +157,9 @@ class Courier:
                 self._held[_payment_of(delivery)] = delivery
                 delivery.next_attempt_time = later
                 self._timeline.at(later, lambda: self._let_go(delivery))
+            case NotificationFaultKind.OTHER_AMOUNT:
+                delivery.notification = of_another_amount(delivery.notification)
+                self._attempt_at(delivery, now)
             case _:
                 copies = range(fault.copies or 0)
                 copied = [self._listed(payment, delivery.notification) for _ in copies]

@@ -63,6 +63,8 @@ class NotificationFaultKind(StrEnum):
     """It leaves later, by Antom's clock."""
     REORDER = "REORDER"
     """It waits until the next notification of its payment was tried."""
+    OTHER_AMOUNT = "OTHER_AMOUNT"
+    """It names ten times the amount, under Antom's own signature."""
     DROP = "DROP"
     """An attempt is lost on its way; the next one comes by Antom's schedule."""
     BADLY_SIGNED = "BADLY_SIGNED"
@@ -72,7 +74,7 @@ class NotificationFaultKind(StrEnum):
 
 
 _N = NotificationFaultKind
-OF_THE_SENDING = frozenset({_N.WITHHOLD, _N.DUPLICATE, _N.DELAY, _N.REORDER})
+OF_THE_SENDING = frozenset({_N.WITHHOLD, _N.DUPLICATE, _N.DELAY, _N.REORDER, _N.OTHER_AMOUNT})
 """Strike once per notification."""
 OF_AN_ATTEMPT = frozenset({_N.DROP, _N.BADLY_SIGNED, _N.NEXT_KEY})
 """Strike at each attempt to deliver it."""

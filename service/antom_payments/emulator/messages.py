@@ -90,6 +90,13 @@ def capture_result(payment: Payment, capture: Capture, result: Result) -> Messag
     return notification
 
 
+def of_another_amount(notification: Message) -> Message:
+    """The notification with ten times its amount: more than was asked for, whatever it was."""
+    name = "captureAmount" if "captureAmount" in notification else "paymentAmount"
+    amount = notification[name]
+    return notification | {name: amount | {"value": f"{amount['value']}0"}}
+
+
 def _payment_notification(payment: Payment, notify_type: str, result: Result) -> Message:
     return {
         "notifyType": notify_type,
