@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from antom_payments.antom import AntomClient
@@ -31,6 +32,8 @@ class Question:
     raw: bytes
     signer: Signer
     writer: asyncio.StreamWriter
+    time: datetime
+    """By Antom's clock."""
 
     @property
     def body(self) -> Json:
@@ -40,7 +43,7 @@ class Question:
         body = json.dumps(message).encode()
         headers = {"content-length": str(len(body)), "content-type": "application/json"}
         if signed:
-            time = "2026-03-02T09:30:00Z"
+            time = self.time.isoformat(timespec="seconds")
             headers |= {
                 "client-id": self.signer.client_id,
                 "response-time": time,
@@ -129,6 +132,8 @@ class ScriptedAntom:
     """Each operation plays its behaviours in turn, the last one for ever."""
 
     port: int
+    now: Callable[[], datetime] = FrozenClock().now
+    """Antom's clock."""
     asked: list[Question] = field(default_factory=list)
     _scripts: dict[str, list[Behaviour]] = field(default_factory=dict)
     _arrival: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -178,7 +183,7 @@ async def scripted_antom() -> AsyncIterator[ScriptedAntom]:
             asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError
         ):
             while not writer.transport.is_closing():
-                await antom.take(await _question(reader, writer, verifier, signer))
+                await antom.take(await _question(reader, writer, verifier, signer, antom))
         writer.close()
         visits.discard(task)
 
@@ -194,7 +199,11 @@ async def scripted_antom() -> AsyncIterator[ScriptedAntom]:
 
 
 async def _question(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, verifier: Verifier, signer: Signer
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    verifier: Verifier,
+    signer: Signer,
+    antom: ScriptedAntom,
 ) -> Question:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     path = head[0].split(" ")[1]
@@ -208,7 +217,7 @@ async def _question(
         body=raw,
         signature_header=fields["signature"],
     )
-    return Question(path.rpartition("/")[2], path, raw, signer, writer)
+    return Question(path.rpartition("/")[2], path, raw, signer, writer, antom.now())
 
 
 @contextlib.asynccontextmanager

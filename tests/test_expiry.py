@@ -39,8 +39,13 @@ def answered(outcome: Outcome, code: str = "", **more: Any) -> tuple[Fact, ...]:
 CLOSED = answered(Outcome.FAILED, "ORDER_IS_CLOSED")
 
 
+def lapse(payment: Payment, *, now: datetime, **answer: Any) -> Fact | None:
+    """What Antom's answer leads to, when its clock and ours say the same."""
+    return expired(payment, now=now, answer_time=now, **answer)
+
+
 def not_exist(payment: Payment = WAITING, now: datetime = DUE) -> Fact | None:
-    return expired(payment, exists=False, facts=(), now=now)
+    return lapse(payment, exists=False, facts=(), now=now)
 
 
 # The time
@@ -49,12 +54,37 @@ def not_exist(payment: Payment = WAITING, now: datetime = DUE) -> Fact | None:
 def test_nothing_lapses_before_the_expiry_and_the_closing_time_and_two_minutes() -> None:
     assert expiry_due(WAITING) == EXPIRY + CLOSING_TIME + timedelta(minutes=2) == DUE
     for facts, exists in (((), False), (CLOSED, True)):
-        assert expired(WAITING, exists=exists, facts=facts, now=DUE - SECOND) is None
-        assert expired(WAITING, exists=exists, facts=facts, now=DUE) is not None
+        assert lapse(WAITING, exists=exists, facts=facts, now=DUE - SECOND) is None
+        assert lapse(WAITING, exists=exists, facts=facts, now=DUE) is not None
     slow = timedelta(hours=48)
-    assert expired(WAITING, exists=False, facts=(), now=DUE, closing=slow) is None
+    assert lapse(WAITING, exists=False, facts=(), now=DUE, closing=slow) is None
     due = EXPIRY + slow + timedelta(minutes=2)
-    assert expired(WAITING, exists=False, facts=(), now=due, closing=slow) is not None
+    assert lapse(WAITING, exists=False, facts=(), now=due, closing=slow) is not None
+
+
+def test_nothing_lapses_before_antoms_own_clock_says_that_it_has_closed() -> None:
+    closes = EXPIRY + CLOSING_TIME
+    ahead = DUE + timedelta(hours=30)
+    for facts, exists in (((), False), (CLOSED, True)):
+        for early in (None, NOW, closes - SECOND):
+            early_answer = expired(
+                WAITING, exists=exists, facts=facts, now=ahead, answer_time=early
+            )
+            assert early_answer is None
+        fact = expired(WAITING, exists=exists, facts=facts, now=ahead, answer_time=closes)
+        assert fact is not None
+        assert fact.antom_time == closes
+
+
+def test_a_session_that_was_renewed_meanwhile_lives_by_antoms_clock_not_by_ours() -> None:
+    fact = not_exist()
+    renewed = replace(WAITING, payment_session_expiry_time=DUE + SECOND)
+    assert fact is not None
+    decision = decide(renewed, fact, DUE + timedelta(days=1))
+    assert (decision.type, decision.payment.state) == (
+        EventType.CONTRADICTION,
+        PaymentState.AWAITING_BUYER,
+    )
 
 
 def test_a_payment_without_a_session_lapses_by_antoms_default_of_an_hour() -> None:
@@ -81,7 +111,7 @@ def test_an_order_that_does_not_exist_lapsed() -> None:
 
 @pytest.mark.parametrize("code", ["ORDER_IS_CLOSED", "PROCESS_FAIL"])
 def test_an_order_that_antom_closed_unpaid_lapsed(code: str) -> None:
-    fact = expired(WAITING, exists=True, facts=answered(Outcome.FAILED, code), now=DUE)
+    fact = lapse(WAITING, exists=True, facts=answered(Outcome.FAILED, code), now=DUE)
     assert fact is not None
     assert (fact.fact_id, fact.outcome, fact.result_code) == ("P-1", Outcome.EXPIRED, code)
     payment = decide(WAITING, fact, DUE).payment
@@ -104,19 +134,19 @@ def test_an_order_that_antom_closed_unpaid_lapsed(code: str) -> None:
 )
 def test_any_other_answer_is_what_antom_calls_it(facts: tuple[Fact, ...]) -> None:
     much_later = DUE + timedelta(days=30)
-    assert expired(WAITING, exists=True, facts=facts, now=much_later) is None
+    assert lapse(WAITING, exists=True, facts=facts, now=much_later) is None
 
 
 @pytest.mark.parametrize("state", sorted(set(PaymentState) - OPEN))
 def test_what_is_over_or_held_does_not_lapse(state: PaymentState) -> None:
     payment = replace(WAITING, state=state)
     assert not_exist(payment) is None
-    assert expired(payment, exists=True, facts=CLOSED, now=DUE) is None
+    assert lapse(payment, exists=True, facts=CLOSED, now=DUE) is None
 
 
 def test_the_failure_of_a_payment_under_way_is_a_failure() -> None:
     acted = replace(WAITING, state=PaymentState.PROCESSING, payment_id="P-1")
-    assert expired(acted, exists=True, facts=CLOSED, now=DUE) is None
+    assert lapse(acted, exists=True, facts=CLOSED, now=DUE) is None
 
 
 def test_an_order_that_antom_named_before_cannot_lapse_by_not_existing() -> None:
@@ -133,14 +163,14 @@ def test_an_order_that_antom_named_before_cannot_lapse_by_not_existing() -> None
 def test_a_payment_with_news_of_money_does_not_lapse(more: dict[str, Any]) -> None:
     payment = replace(WAITING, **more)
     assert not_exist(payment) is None
-    assert expired(payment, exists=True, facts=CLOSED, now=DUE) is None
+    assert lapse(payment, exists=True, facts=CLOSED, now=DUE) is None
 
 
 # News that overtook the answer
 
 
 def test_a_conclusion_that_news_overtook_is_a_contradiction_and_never_a_correction() -> None:
-    fact, closed = not_exist(), expired(WAITING, exists=True, facts=CLOSED, now=DUE)
+    fact, closed = not_exist(), lapse(WAITING, exists=True, facts=CLOSED, now=DUE)
     assert fact is not None
     assert closed is not None
     money = (PaymentState.AUTHORIZED, PaymentState.SUCCEEDED, PaymentState.CANCELLED)
@@ -167,7 +197,7 @@ def test_a_lapse_and_its_notification_end_alike_in_whichever_order(before: Payme
     over = replace(WAITING, state=before)
     closing = a_payment_fact(Outcome.FAILED, result_code="ORDER_IS_CLOSED")
     assert decide(over, closing, DUE).payment.state is before
-    lapsed = expired(WAITING, exists=True, facts=CLOSED, now=DUE)
+    lapsed = lapse(WAITING, exists=True, facts=CLOSED, now=DUE)
     assert lapsed is not None
     assert decide(over, lapsed, DUE).payment.state is before
 
@@ -228,7 +258,7 @@ def facts_of(payment: Payment, answer: tuple[str, bool, tuple[Fact, ...]]) -> tu
     """What an inquiry leads to: what it concludes, or what it tells."""
     name, exists, facts = answer
     asked = DUE if name == "lost" else EXPIRY - SECOND
-    lapsed = expired(payment, exists=exists, facts=facts, now=asked)
+    lapsed = lapse(payment, exists=exists, facts=facts, now=asked)
     return (lapsed,) if lapsed else facts
 
 
@@ -268,7 +298,7 @@ def test_a_payment_paid_in_the_last_second_never_ends_expired(
     settled = between.state in {PaymentState.AUTHORIZED, PaymentState.SUCCEEDED}
     assert settled or between.inquiry_wanted
     final = answered(Outcome.SUCCEEDED, "SUCCESS")
-    assert expired(between, exists=True, facts=final, now=DUE) is None
+    assert lapse(between, exists=True, facts=final, now=DUE) is None
     batch.tell(batch.named(Member(final[0])), DUE)
     payment = batch.payments[key]
     assert payment.state is (PaymentState.AUTHORIZED if expects_capture else PaymentState.SUCCEEDED)
@@ -325,7 +355,7 @@ def test_expired_is_reached_only_after_the_time_from_an_open_payment_without_mon
     payment: Payment, facts: tuple[Fact, ...], since_due: timedelta
 ) -> None:
     now: datetime = DUE + since_due
-    lapsed = expired(payment, exists=bool(facts), facts=facts, now=now)
+    lapsed = lapse(payment, exists=bool(facts), facts=facts, now=now)
     if lapsed is None:
         return
     assert since_due >= timedelta(0)

@@ -1,7 +1,7 @@
 """When a payment has lapsed unpaid. Pure, and the only place that concludes EXPIRED.
 
-Our clock never concludes alone (design 7): the time must have passed *and* Antom, asked after it,
-must say that nothing came of the payment. What it says then is judged here.
+Our clock never concludes alone (design 7): the time must have passed by ours *and* by Antom's, and
+Antom, asked after it, must say that nothing came of the payment. What it says then is judged here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CLOSING_TIME = timedelta(minutes=14)
 _DEFAULT_SESSION_LIFE = timedelta(hours=1)
 """Antom's default (antom-api 6.5), for a payment whose session was never confirmed."""
 _MARGIN = timedelta(minutes=2)
-"""For clocks that differ, and for Antom to make up its mind."""
+"""By our clock, which may be ahead a little, and for Antom to make up its mind."""
 
 _LAPSED_CODES = frozenset({"ORDER_IS_CLOSED", "PROCESS_FAIL"})
 """How a closed, unpaid order fails, by Antom's table and its sample (antom-api 5.3)."""
@@ -32,7 +32,7 @@ def session_end(payment: Payment) -> datetime:
 
 
 def expiry_due(payment: Payment, closing: timedelta = CLOSING_TIME) -> datetime:
-    """From when on an inquiry may conclude that ``payment`` has lapsed."""
+    """From when on, by our clock, an inquiry may conclude that ``payment`` has lapsed."""
     return session_end(payment) + closing + _MARGIN
 
 
@@ -42,6 +42,7 @@ def expired(
     exists: bool,
     facts: Sequence[Fact],
     now: datetime,
+    answer_time: datetime | None,
     closing: timedelta = CLOSING_TIME,
 ) -> Fact | None:
     """The fact that ``payment`` has lapsed, to be applied in place of ``facts``; else None.
@@ -54,14 +55,18 @@ def expired(
         exists: whether Antom knows the payment; False for ORDER_NOT_EXIST.
         facts: what the signed answer told.
         now: when the inquiry was *sent*, aware UTC: the answer may be as old.
+        answer_time: when Antom answered, by its own clock and signed; None when it did not say. A
+            clock of ours that is ahead must not end what a buyer can still pay.
         closing: how long after the session's expiry Antom closes unpaid orders.
     """
     if now < expiry_due(payment, closing):
         return None
-    lapsed = _failure(payment, facts) if exists else _not_placed(payment)
-    if lapsed is None or not may_have_lapsed(payment, lapsed.payment_id, now):
+    if answer_time is None or answer_time < session_end(payment) + closing:
         return None
-    return lapsed
+    lapsed = _failure(payment, facts) if exists else _not_placed(payment)
+    if lapsed is None or not may_have_lapsed(payment, lapsed.payment_id, answer_time):
+        return None
+    return replace(lapsed, antom_time=answer_time)
 
 
 def _not_placed(payment: Payment) -> Fact:

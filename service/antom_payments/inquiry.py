@@ -122,6 +122,7 @@ class Inquirer:
             exists=answer.exists,
             facts=answer.facts,
             now=asked_at,
+            answer_time=answer.time,
             closing=self._store.cadence.closing,
         )
         return (lapse,) if lapse else answer.facts

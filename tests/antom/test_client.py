@@ -41,6 +41,7 @@ from antom.golden import (
 from antom.wires import Visit, serving
 from antom_payments import telemetry
 from antom_payments.antom import AntomClient, InquiryAnswer, open_client
+from antom_payments.antom.messages import parse_time
 from antom_payments.antom.signing import Signer, Verifier
 from antom_payments.antom.wire import open_wire
 from antom_payments.errors import (
@@ -105,6 +106,32 @@ async def test_the_seeds_inquiry_is_answered_with_its_fact() -> None:
     assert (fact.merchant_account, fact.outcome) == ("shop", Outcome.SUCCEEDED)
 
 
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-03-02T17:30:00+08:00", datetime(2026, 3, 2, 9, 30, tzinfo=UTC)),
+        ("2026-03-02T09:30:00Z", datetime(2026, 3, 2, 9, 30, tzinfo=UTC)),
+        ("1772443800000", datetime(2026, 3, 2, 9, 30, tzinfo=UTC)),
+        ("2026-03-02T09:30:00", None),
+        ("half-past-nine", None),
+    ],
+)
+@pytest.mark.parametrize("body", [PAID, result("F", "ORDER_NOT_EXIST")], ids=["paid", "unknown"])
+async def test_an_answer_has_the_time_that_antom_signed_with_it(
+    body: bytes, text: str, time: datetime | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answers(visit: Visit) -> None:
+        signer = Signer(private_key("antom_private"), SANDBOX_CLIENT_ID)
+        signature = signer.signature_header("POST", visit.request.path, text, body)
+        headers = {"client-id": SANDBOX_CLIENT_ID, "response-time": text, "signature": signature}
+        await visit.answer(body, headers)
+
+    async with antom(answers) as (client, _):
+        answer = await inquire(client)
+    assert answer.time == time
+    assert ("antom_response_time_not_understood" in caplog.text) is (time is None)
+
+
 @pytest.mark.parametrize("name", ["Signature", "SIGNATURE"])
 async def test_header_names_may_come_in_any_case(name: str) -> None:
     async def titled(visit: Visit) -> None:
@@ -130,7 +157,9 @@ async def test_either_of_antoms_keys_is_accepted_during_a_replacement() -> None:
 async def test_an_unknown_payment_is_an_answer_and_not_an_error() -> None:
     async with antom(signed(result("F", "ORDER_NOT_EXIST"))) as (client, server):
         answer = await inquire(client)
-    assert answer == InquiryAnswer(exists=False, result_code="ORDER_NOT_EXIST")
+    assert answer == InquiryAnswer(
+        exists=False, time=parse_time(RESPONSE_TIME), result_code="ORDER_NOT_EXIST"
+    )
     assert len(server.requests) == 1
 
 

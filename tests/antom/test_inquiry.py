@@ -22,6 +22,7 @@ from antom_payments.money import Money
 from antom_payments.payment import Source
 
 SGD_42 = Money("SGD", 4200)
+ANSWERED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 PAID = SEED / "05_inquiryPayment_response_success_transactions_null.json"
 CAPTURED = MODELLED / "inquiryPayment_response_captured.json"
 
@@ -29,6 +30,7 @@ CAPTURED = MODELLED / "inquiryPayment_response_captured.json"
 def _parse(message: object, payment_request_id: str = "") -> InquiryAnswer:
     return parse_inquiry(
         read_message(compact(message)),
+        time=ANSWERED,
         merchant_account="shop",
         payment_request_id=payment_request_id,
     )
@@ -55,6 +57,7 @@ def test_the_seeds_answer_with_null_transactions_is_a_success() -> None:
     payment_id = "2019060811401080010018882020035XXXX"
     assert _parse(sample(PAID)) == InquiryAnswer(
         exists=True,
+        time=ANSWERED,
         payment_status="SUCCESS",
         payment_id=payment_id,
         payment_request_id="paymentRequestId01",

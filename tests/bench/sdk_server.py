@@ -80,7 +80,7 @@ class OfficialClient:
         asked.payment_request_id = payment_request_id
         answer = AlipayPayQueryResponse(self._sdk.execute(asked))
         assert answer.result.result_code == ORDER_NOT_EXIST, answer.result.result_code
-        return InquiryAnswer(exists=False, result_code=ORDER_NOT_EXIST)
+        return InquiryAnswer(exists=False, time=None, result_code=ORDER_NOT_EXIST)
 
 
 def _session_request(body):

@@ -92,7 +92,8 @@ class Case:
         asked = a_payment(P.AWAITING_BUYER, payment_request_id=self.order)
         closed = replace(self.fact(Outcome.FAILED, Source.INQUIRY), result_code="ORDER_IS_CLOSED")
         facts = (closed,) if exists else ()
-        fact = expired(asked, exists=exists, facts=facts, now=expiry_due(asked))
+        due = expiry_due(asked)
+        fact = expired(asked, exists=exists, facts=facts, now=due, answer_time=due)
         assert fact is not None
         return fact
 

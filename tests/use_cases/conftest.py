@@ -40,8 +40,9 @@ async def listening() -> AsyncIterator[tuple[ScriptedAntom, AntomClient]]:
 
 
 @pytest.fixture
-def antom(listening: tuple[ScriptedAntom, AntomClient]) -> ScriptedAntom:
+def antom(listening: tuple[ScriptedAntom, AntomClient], clock: FrozenClock) -> ScriptedAntom:
     listening[0].forget()
+    listening[0].now = clock.now
     return listening[0]
 
 

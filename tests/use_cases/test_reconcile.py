@@ -16,6 +16,7 @@ from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.reconcile import ReconcileOptions, Reconciler
 from antom_payments.service import Merchant
 from antom_payments.store import DataCipher, Rate, open_store
+from clock import FrozenClock
 from facts import a_payment_fact
 from scripted_antom import (
     AUTHORIZED,
@@ -218,6 +219,22 @@ async def test_an_unpaid_order_expires_when_antom_says_so_after_its_closing_time
     asked = len(antom.asked)
     await pass_time(till, reconcile, 24 * 3600, step=3600)
     assert len(antom.asked) == asked
+
+
+async def test_a_server_that_is_ahead_of_antom_expires_nothing_before_its_time(
+    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
+) -> None:
+    till = at_the_till
+    true_time = FrozenClock(till.clock.now())
+    antom.now = true_time.now
+    await pass_time(till, reconcile, LAPSE_SECONDS + 3600, step=600)
+    true_time.advance(LAPSE_SECONDS - 180)
+    await pass_time(till, reconcile, 600, step=300)
+    assert await till.news() == [EventType.SESSION_CREATED]
+    true_time.advance(60)
+    await pass_time(till, reconcile, 600, step=300)
+    assert await till.news() == [EventType.SESSION_CREATED, EventType.PAYMENT_EXPIRED]
+    assert (await whole_log(till.store))[-1].antom_time == true_time.now()
 
 
 async def test_an_order_never_expires_while_antom_does_not_answer(

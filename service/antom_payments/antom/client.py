@@ -26,7 +26,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -43,6 +43,7 @@ from antom_payments.antom.messages import (
     is_about,
     parse_inquiry,
     parse_session,
+    parse_time,
     read_message,
 )
 from antom_payments.antom.messages.inquiry import ORDER_NOT_EXIST
@@ -79,6 +80,8 @@ class _Reply:
 
     result: Result
     message: JsonObject
+    time: datetime | None
+    """Of the answer, by Antom's clock."""
     was_sent_before: bool = False
     """Whether an earlier attempt of the same call left its outcome unknown."""
 
@@ -176,7 +179,7 @@ class AntomClient:
         reply = await self._ask(Operation.INQUIRY_PAYMENT, body, budget_seconds)
         if reply.result.status is ResultStatus.FAILED:
             if reply.result.code == ORDER_NOT_EXIST:
-                return InquiryAnswer(exists=False, result_code=ORDER_NOT_EXIST)
+                return InquiryAnswer(exists=False, time=reply.time, result_code=ORDER_NOT_EXIST)
             raise OutcomeUnknown(reply.result.code)
         try:
             if not is_about(
@@ -186,6 +189,7 @@ class AntomClient:
                 raise AntomUntrusted
             return parse_inquiry(
                 reply.message,
+                time=reply.time,
                 merchant_account=merchant_account,
                 payment_request_id=payment_request_id,
             )
@@ -208,7 +212,7 @@ class AntomClient:
                 break
             try:
                 reply = await self._attempt(operation, body, left, attempt)
-                return _Reply(reply.result, reply.message, isinstance(doubt, OutcomeUnknown))
+                return replace(reply, was_sent_before=isinstance(doubt, OutcomeUnknown))
             except OutcomeUnknown as unknown:
                 doubt = unknown
             except AntomUnavailable as unavailable:
@@ -268,7 +272,7 @@ class AntomClient:
                     span.set_attribute("http.response.status_code", failure.status_code)
                 raise failure.error from None
             span.set_attribute("http.response.status_code", 200)
-            self._verify(path, answer)
+            time = self._verify(path, answer)
             attempt.answered()
         try:
             message = read_message(answer.body)
@@ -282,10 +286,10 @@ class AntomClient:
         if result.status is ResultStatus.FAILED and result.code in _NOT_ACCEPTED:
             _log.error("antom_rejects_us", operation=operation.value, result_code=result.code)
             raise AntomUntrusted(result.code)
-        return _Reply(result, message)
+        return _Reply(result, message, time)
 
-    def _verify(self, path: str, answer: Answer) -> None:
-        """Return only when Antom signed this answer for our client id.
+    def _verify(self, path: str, answer: Answer) -> datetime | None:
+        """When Antom signed this answer for our client id; returns only if it did.
 
         Raises OutcomeUnknown for an unsigned U, else AntomUntrusted: that ends the call.
         """
@@ -309,6 +313,10 @@ class AntomClient:
         except SignatureInvalid as fault:
             _log.error("antom_answer_untrusted", reason=fault.reason.value)
             raise AntomUntrusted from None
+        time = parse_time(response_time)
+        if time is None:
+            _log.warning("antom_response_time_not_understood")
+        return time
 
     def _not_understood(self, operation: Operation, fault: NotUnderstood) -> OutcomeUnknown:
         """A signed answer that cannot be read: it may say anything, so nothing is concluded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from antom_payments.antom.messages.reading import JsonObject
 from antom_payments.fact import Fact, FactKind, Outcome
@@ -35,6 +36,9 @@ class InquiryAnswer:
     """What Antom says about a payment. `exists` False: it knows none with these ids (yet)."""
 
     exists: bool
+    time: datetime | None
+    """When Antom gave it, by Antom's clock, in whole seconds and signed; None when it is unreadable
+    (antom-api 1.4): then nothing that depends on time is concluded."""
     result_code: str = ""
     """Of the payment (`paymentResultCode`), or ORDER_NOT_EXIST."""
     payment_status: str = ""
@@ -73,12 +77,17 @@ def is_about(message: JsonObject, *, payment_request_id: str = "", payment_id: s
 
 
 def parse_inquiry(
-    message: JsonObject, *, merchant_account: str, payment_request_id: str = ""
+    message: JsonObject,
+    *,
+    time: datetime | None,
+    merchant_account: str,
+    payment_request_id: str = "",
 ) -> InquiryAnswer:
     """What a verified answer with result S says.
 
     Args:
         message: the answer.
+        time: when Antom gave it.
         merchant_account: whose client id asked.
         payment_request_id: what was asked for, for an answer that does not repeat it.
 
@@ -94,6 +103,7 @@ def parse_inquiry(
     told = () if outcome is None else (replace(payment, outcome=outcome),)
     return InquiryAnswer(
         exists=True,
+        time=time,
         result_code=payment.result_code,
         payment_status=payment_status,
         payment_id=payment.payment_id,
