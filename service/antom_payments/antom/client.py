@@ -272,7 +272,7 @@ class AntomClient:
                     span.set_attribute("http.response.status_code", failure.status_code)
                 raise failure.error from None
             span.set_attribute("http.response.status_code", 200)
-            time = self._verify(path, answer)
+            told_at = self._verify(path, answer)
             attempt.answered()
         try:
             message = read_message(answer.body)
@@ -286,7 +286,7 @@ class AntomClient:
         if result.status is ResultStatus.FAILED and result.code in _NOT_ACCEPTED:
             _log.error("antom_rejects_us", operation=operation.value, result_code=result.code)
             raise AntomUntrusted(result.code)
-        return _Reply(result, message, time)
+        return _Reply(result, message, told_at)
 
     def _verify(self, path: str, answer: Answer) -> datetime | None:
         """When Antom signed this answer for our client id; returns only if it did.
@@ -313,10 +313,10 @@ class AntomClient:
         except SignatureInvalid as fault:
             _log.error("antom_answer_untrusted", reason=fault.reason.value)
             raise AntomUntrusted from None
-        time = parse_time(response_time)
-        if time is None:
+        told_at = parse_time(response_time)
+        if told_at is None:
             _log.warning("antom_response_time_not_understood")
-        return time
+        return told_at
 
     def _not_understood(self, operation: Operation, fault: NotUnderstood) -> OutcomeUnknown:
         """A signed answer that cannot be read: it may say anything, so nothing is concluded."""
