@@ -17,6 +17,8 @@ from mutants.witness import REPORT
 
 LONGEST_SECONDS = 300
 """Of one mutant's tests, on a busy machine; a mutant that hangs is not caught by a name."""
+_LONGEST_UNBROKEN_SECONDS = 1800
+"""Of all named tests, which are seconds each, one after the other on the slowest machine."""
 _FINDINGS = frozenset({"AssertionError", "Failed: DID NOT RAISE"})
 """How a test says what it has found out. All else may come from a patch that is broken itself, or
 from a machine that is busy: the patch must name it where it is the finding."""
@@ -39,7 +41,12 @@ def unbroken(breakages: Sequence[Breakage], environ: Mapping[str, str], workers:
     named = sorted({test for breakage in breakages for test in breakage.tests})
     with tempfile.TemporaryDirectory(prefix="unbroken-") as folder:
         service = unbroken_copy(Path(folder))
-        told, said = _run(named, service, environ, workers=workers)
+        try:
+            told, said = _run(
+                *(named, service, environ), workers=workers, seconds=_LONGEST_UNBROKEN_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return [f"the named tests took longer than {_LONGEST_UNBROKEN_SECONDS} s, unbroken"]
     failed = [
         f"fails unbroken: {test} ({of['outcome']}: {of.get('raised', '')})"
         for test, of in told.items()
@@ -91,7 +98,12 @@ def _items(test: str, told: Told) -> list[Mapping[str, Any]]:
 
 
 def _run(
-    tests: Iterable[str], service: Path, environ: Mapping[str, str], *, workers: int = 0
+    tests: Iterable[str],
+    service: Path,
+    environ: Mapping[str, str],
+    *,
+    workers: int = 0,
+    seconds: float = LONGEST_SECONDS,
 ) -> tuple[Told, str]:
     """Run tests on the package of ``service``: what is told of each, and pytest's last words."""
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
@@ -104,7 +116,7 @@ def _run(
             env={**environ, **environment_of(service), REPORT: folder},
             capture_output=True,
             text=True,
-            timeout=LONGEST_SECONDS,
+            timeout=seconds,
             check=False,
         )
         told: dict[str, Mapping[str, Any]] = {}
