@@ -67,6 +67,16 @@ AT_ANTOM = AntomPayment(
     expects_capture=True,
     is_submitted=True,
     sessions=1,
+    is_paid=True,
+    captures={"C-1": "SUCCEEDED"},
+)
+FAILED_AT_ANTOM = replace(
+    AT_ANTOM,
+    status="FAIL",
+    captured_minor_units=0,
+    expects_capture=False,
+    is_paid=False,
+    captures={},
 )
 
 
@@ -207,7 +217,7 @@ def corrected() -> Callable[[History], History]:
         log=[good().log[0], wrong, right],
         facts=[fact(failed, "e-3")],
         payments=[row("FAILED", 3, 0)],
-        antom=[replace(AT_ANTOM, status="FAIL", captured_minor_units=0, expects_capture=False)],
+        antom=[FAILED_AT_ANTOM],
         notifications={"n-2": failed},
         accepted=frozenset(),
         told=frozenset({PAYMENT}),
@@ -241,6 +251,35 @@ def answered(answer: Acknowledged) -> Callable[[History], History]:
     return changed(acknowledged=[answer])
 
 
+def answered_falsely(state: str, *, then: str = "SUCCEEDED") -> Callable[[History], History]:
+    """An inquiry is said to have told an end that Antom never had; another puts it right."""
+    log = [
+        good().log[0],
+        event(2, "pay-1", 2, f"PAYMENT_{state}", "AWAITING_BUYER", state, "INQUIRY"),
+        event(3, "pay-1", 3, "PAYMENT_CORRECTED", state, then, "INQUIRY"),
+    ]
+    return changed(
+        log=log,
+        facts=[fact(("PAYMENT", "P-1", one), f"e-{n}") for n, one in ((2, state), (3, then))],
+        payments=[row(then, 3, 4200 if then == "SUCCEEDED" else 0)],
+        antom=[AT_ANTOM if then == "SUCCEEDED" else FAILED_AT_ANTOM],
+        notifications={},
+        accepted=frozenset(),
+        subscribers=[],
+    )
+
+
+def taken_falsely() -> Callable[[History], History]:
+    """An inquiry is said to have told of a capture; Antom's only one failed."""
+    return after(
+        logged(2, source="INQUIRY", notification_id=""),
+        changed(
+            antom=[replace(AT_ANTOM, captured_minor_units=0, captures={"C-1": "FAILED"})],
+            subscribers=[],
+        ),
+    )
+
+
 OTHER = ("PAYMENT", "P-2", "SUCCEEDED")
 
 
@@ -249,7 +288,7 @@ def elsewhere(kind: str = "") -> Callable[[History], History]:
     payment = replace(
         AT_ANTOM, payment_request_id="pay-2", payment_id="P-2", minor_units=900, sessions=1
     )
-    payment = replace(payment, captured_minor_units=0, expects_capture=False)
+    payment = replace(payment, captured_minor_units=0, expects_capture=False, captures={})
     told = frozenset({PAYMENT, CAPTURE, OTHER})
     return after(
         also(antom=(payment,), facts=(StoredFact(OTHER, None, "pay-2", "P-2"),)),
@@ -286,12 +325,11 @@ def failed(state: str, *, submitted: bool) -> Callable[[History], History]:
     source = "NOTIFICATION" if state == "FAILED" else "INQUIRY"
     told = ("PAYMENT", "P-1", state)
     session = good().log[0]
-    at_antom = replace(AT_ANTOM, status="FAIL", captured_minor_units=0, expects_capture=False)
     return changed(
         log=[session, event(2, "pay-1", 2, kind, session.state, state, source)],
         facts=[fact(told, "e-2")],
         payments=[row(state, 2, 0)],
-        antom=[replace(at_antom, is_submitted=submitted)],
+        antom=[replace(FAILED_AT_ANTOM, is_submitted=submitted)],
         notifications={"n-2": told},
         accepted=frozenset(),
         told=frozenset({told}),

@@ -209,7 +209,16 @@ def _at_antom(one: dict[str, Any], submitted: Collection[str]) -> AntomPayment:
         expects_capture=one["authExpiryTime"] is not None,
         is_submitted=one["paymentRequestId"] in submitted,
         sessions=len(one["paymentSessionIds"]),
+        is_paid=one["paymentResultCode"] == "SUCCESS",
+        captures={c["captureId"]: _outcome(c["resultCode"]) for c in one["captures"]},
     )
+
+
+def _outcome(result_code: str | None) -> str:
+    """How a capture ended."""
+    if result_code is None:
+        return "PROCESSING"
+    return "SUCCEEDED" if result_code == "SUCCESS" else "FAILED"
 
 
 def _key(one: dict[str, Any]) -> FactKey:

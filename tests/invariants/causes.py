@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from antom_payments.payment import EventType
-from invariants.records import History, LoggedEvent, PaymentKey, StoredFact
+from invariants.records import AntomPayment, History, LoggedEvent, PaymentKey, StoredFact
 
 _TELLS: Mapping[str, frozenset[str]] = {
     "PAYMENT_PROCESSING": frozenset({"PROCESSING"}),
@@ -79,13 +79,14 @@ def _told_again(log: Sequence[LoggedEvent]) -> Iterator[str]:
 
 def nothing_is_invented(history: History) -> Iterator[str]:
     """I2: each event tells what Antom said, or what came of a caller's request."""
-    at_antom = {payment.key for payment in history.antom}
+    at_antom = {payment.key: payment for payment in history.antom}
     facts = _Facts(history)
     for event in history.log:
         if event.key not in at_antom and event.type not in _WITHOUT_ANTOM:
             yield f"{event} is of a payment that Antom does not know"
         if event.source != "API":
             yield from _without_cause(event, facts, history)
+            yield from _never_answered(event, facts.told_by(event), at_antom.get(event.key))
         elif event.type not in _OF_CALLERS:
             yield f"{event} is nothing that comes of a request"
     yield from _more_sessions_than_made(history)
@@ -137,6 +138,34 @@ def _without_cause(event: LoggedEvent, facts: _Facts, history: History) -> Itera
             and event.type not in _CONCLUDES_NOTHING
         ):
             yield f"{event} concludes from an amount that nobody asked for"
+
+
+def _never_answered(
+    event: LoggedEvent, fact: StoredFact | None, payment: AntomPayment | None
+) -> Iterator[str]:
+    """Where no inquiry can have told it, whenever Antom was asked: how a thing ends there, stays.
+
+    But that what was paid may be cancelled.
+    """
+    if event.source == "INQUIRY" and fact and not _may_be_answered(fact, payment):
+        stands = payment.status if payment else "not known"
+        yield f"{event} tells {fact.key}, which Antom never answered; there it is {stands}"
+
+
+def _may_be_answered(fact: StoredFact, payment: AntomPayment | None) -> bool:
+    kind, fact_id, outcome = fact.key[:3]
+    if payment is None:
+        return True  # that it may be told at all is looked at before
+    if kind == "CAPTURE":
+        ended = payment.captures.get(fact_id)
+        return ended is not None and outcome in {ended, "PROCESSING"}
+    return {
+        "SUCCEEDED": payment.is_paid,
+        "FAILED": payment.status == "FAIL",
+        "CANCELLED": payment.status == "CANCELLED",
+        # Of what was never paid, and can be no more.
+        "EXPIRED": not payment.is_paid,
+    }.get(outcome, True)
 
 
 def _may_tell(event: LoggedEvent, fact: StoredFact) -> bool:

@@ -112,6 +112,10 @@ class AntomPayment(_OfPayment):
     """Whether the buyer is known to have acted: what fails then has not lapsed."""
     sessions: int
     """How many sessions Antom made of it."""
+    is_paid: bool
+    """Whether the buyer's money was held or taken, whatever became of it then."""
+    captures: Mapping[str, str]
+    """How each ended, as a fact's outcome, by Antom's id of it; PROCESSING is under way."""
     merchant_account: str = "default"
 
 

@@ -130,6 +130,7 @@ _WITHOUT_PAYMENT = {
     EventType.PAYMENT_EXPIRED,
     EventType.SDK_EVENT_REPORTED,
 }
+_CAPTURE_OUTCOMES = {"S": "SUCCEEDED", "F": "FAILED", "U": "PROCESSING"}
 _OF_CAPTURES = {EventType.CAPTURE_SUCCEEDED: "S", EventType.CAPTURE_FAILED: "F"}
 
 
@@ -150,5 +151,10 @@ def _at_antom(payment: Payment) -> AntomPayment:
         expects_capture=payment.auth_expiry_time is not None,
         is_submitted=payment.submit_time is not None,
         sessions=len(payment.sessions),
+        is_paid=was_paid(payment),
+        captures={
+            one.capture_id: _CAPTURE_OUTCOMES[one.result.status if one.result else "U"]
+            for one in payment.captures
+        },
         merchant_account=ACCOUNTS[payment.client_id],
     )
