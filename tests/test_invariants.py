@@ -16,6 +16,7 @@ from invariants import (
 )
 from planted import (
     CAPTURE,
+    FAILED_AT_ANTOM,
     OTHER,
     PAYMENT,
     acknowledged,
@@ -183,6 +184,14 @@ PLANTED: list[tuple[str, str, object]] = [
     ),
     ("I5", "a payment bound to another's", stored(payment_id="P-9")),
     ("I5", "a paid payment whose caller was sent away", changed(refused={("default", "pay-1")})),
+    (
+        "I5",
+        "a payment that can be paid, and whose caller was sent away",
+        changed(
+            refused={("default", "pay-1")},
+            antom=[replace(FAILED_AT_ANTOM, status=None, is_submitted=False)],
+        ),
+    ),
     (
         "I6",
         "an acknowledged version that is gone",

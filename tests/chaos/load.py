@@ -18,6 +18,7 @@ from antom_payments.client.terminal import SessionWish
 from antom_payments.v1 import payment_pb2
 from antom_payments.v1.payment_event_pb2 import PaymentEvent
 from antom_payments.v1.payment_service_pb2 import CreateSessionRequest
+from chaos import books
 from chaos.town import Town
 from invariants import Acknowledged
 from worth import worth
@@ -34,8 +35,10 @@ BUYER = "planted.buyer"
 """In the e-mail address of every buyer."""
 _MOST_SESSIONS = 100
 """Of so many the data is looked for in what processes print."""
-_FOR_GOOD = {"SESSION_REFUSED", "NEW_PAYMENT_REQUEST_ID_NEEDED"}
-"""Reasons to take another id: right of a payment that is over, unpaid, at Antom."""
+_USED_UP = "NEW_PAYMENT_REQUEST_ID_NEEDED"
+"""Right of a payment that is over, unpaid, at Antom."""
+_FOR_GOOD = {"SESSION_REFUSED", _USED_UP}
+"""Reasons to take another id. Antom has none to refuse a session of ours: no fault makes it."""
 _SHARED = 0.15
 """How many ids two callers share."""
 _TIRED_SECONDS = 60.0
@@ -71,8 +74,8 @@ class Load:
     refusals: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     """Answers that no fault explains."""
-    refused: set[str] = field(default_factory=set)
-    """Payments whose callers were told to take another id."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Payments whose callers were told to take another id, and the reason."""
     given_up: list[str] = field(default_factory=list)
     """Payments whose callers got no answer."""
     submitted: set[str] = field(default_factory=set)
@@ -167,10 +170,10 @@ class Load:
                             wish, timeout_seconds=CALL_SECONDS
                         )
                     except ClientError as error:
-                        self._refused("create", error)
                         if getattr(error, "reason", "") in _FOR_GOOD:
-                            self.refused.add(name)
+                            await self.sent_away(name, error)
                             return False
+                        self._refused("create", error)
                         told = getattr(error, "retry_after_seconds", None) or 0.0
                         await asyncio.sleep(max(told, self.random.uniform(0.1, 0.5)))
                         continue
@@ -181,6 +184,17 @@ class Load:
                     return True
         self.given_up.append(name)
         return False
+
+    async def sent_away(self, name: str, error: ClientError) -> None:
+        """Told to take another id; looked at now, for in the end everything is over at Antom."""
+        self._refused("create", error)
+        self.refused[name] = reason = getattr(error, "reason", "")
+        if reason != _USED_UP:
+            return  # unexpected anyway
+        one = await books.page(self.town.http, name)
+        if one is None or not books.is_over_unpaid(one, self.town.antom_now()):
+            stands = one["paymentStatus"] or "not paid yet" if one else "not known"
+            self.unexpected.append(f"{name} needs a new id, at Antom {stands}")
 
     async def _read(self, name: str, *, fresh: bool) -> None:
         try:
@@ -219,7 +233,7 @@ class Load:
         name = f"{call} {code.name if code else type(error).__name__} {reason}".strip()
         self.refusals[name] += 1
         # An answer of Antom's that was spoilt on purpose is INTERNAL, too.
-        is_explained = reason == "ANTOM_UNTRUSTED" or (call == "create" and reason in _FOR_GOOD)
+        is_explained = reason == "ANTOM_UNTRUSTED" or (call == "create" and reason == _USED_UP)
         if code and code.name in _UNEXPECTED and not is_explained:
             self.unexpected.append(f"{name}: {error}")
 

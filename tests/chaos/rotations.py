@@ -39,7 +39,8 @@ def faults() -> list[Fault]:
 async def merchant_key(scene: Scene) -> AsyncIterator[None]:
     """Antom accepts both until each server went to the other key; then the old one is dropped.
 
-    What is signed with that from then on is refused, and refused sessions are unexpected answers.
+    What is signed with that from then on is answered with ANTOM_UNTRUSTED, which callers take for
+    an answer that was spoilt: so each server is asked until it has a session with the other key.
     """
     town = scene.town
     accepted = Accepted(town.folder)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import grpc
+import httpx
 import pytest
 
 from antom_payments.antom.signing import (
@@ -15,11 +19,19 @@ from antom_payments.antom.signing import (
     load_private_key,
     load_public_key,
 )
+from antom_payments.client import ClientError
+from antom_payments.client.errors import CallFailed, Details
+from antom_payments.emulator import BuyerAction, Emulator, EmulatorOptions, Step, emulator_app
+from antom_payments.emulator.requests import SessionRequest
 from chaos import report
 from chaos.accepted import Accepted, ChangingVerifier
 from chaos.asks import Asks
+from chaos.board import Board
 from chaos.campaign import Outcome, Tally, all_faults, run, schedule
+from chaos.load import Load
+from chaos.town import Town
 from keys import golden_pair
+from whole import CLIENT_ID
 
 SHORT = (
     "kill -9: server: before commit",
@@ -131,3 +143,96 @@ def test_antom_accepts_the_keys_that_it_is_told_to(tmp_path: Path) -> None:
     verify(keys[1].private)
     with pytest.raises(SignatureInvalid):
         verify(keys[0].private)
+
+
+@dataclass
+class Place:
+    """A town of nothing but Antom."""
+
+    town: Town
+    antom: Emulator
+
+    def opened(self, name: str) -> None:
+        """A session at Antom, for an hour."""
+        body = {
+            "productCode": "CASHIER_PAYMENT",
+            "paymentRequestId": name,
+            "order": {"referenceOrderId": name, "orderDescription": "tea", "orderAmount": _TEA},
+            "paymentAmount": _TEA,
+            "paymentMethod": {"paymentMethodType": "GCASH"},
+            "paymentRedirectUrl": "https://shop.example/return",
+        }
+        request = SessionRequest.model_validate(body)
+        self.antom.create_payment_session(CLIENT_ID, request)
+
+    def acts(self, name: str, step: Step) -> None:
+        self.antom.play_buyer(name, BuyerAction(action=step))
+
+
+_TEA = {"currency": "SGD", "value": "4200"}
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    nothing: Any = None
+    town = Town(tmp_path, nothing, 1, Board(tmp_path / "board"), nothing)
+    town.process("emulator", "emulator")
+    merchant = load_public_key(golden_pair("merchant").public, setting="test")
+    options = EmulatorOptions(
+        antom_private_key=load_private_key(golden_pair("antom").private, setting="test"),
+        merchant_public_keys={CLIENT_ID: [merchant]},
+        clock=town.antom_now,
+    )
+    app = emulator_app(options)
+    async with contextlib.AsyncExitStack() as parts:
+        antom = await parts.enter_async_context(app.state.emulator.running())
+        transport = httpx.ASGITransport(app)
+        vars(town)["http"] = await parts.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://antom/emulator")
+        )
+        yield Place(town, antom)
+
+
+def refusal(reason: str) -> ClientError:
+    return CallFailed(grpc.StatusCode.FAILED_PRECONDITION, details=Details(reason=reason))
+
+
+async def told_by(place: Place, name: str, reason: str) -> list[str]:
+    """What is wrong with an answer that tells the caller of a payment to take another id."""
+    nobody: Any = None
+    load = Load(place.town, nobody, Random(1), 1.0)
+    await load.sent_away(name, refusal(reason))
+    assert load.refused == {name: reason}
+    return load.unexpected
+
+
+async def test_who_is_told_to_take_another_id_can_pay_no_more(place: Place) -> None:
+    reason = "NEW_PAYMENT_REQUEST_ID_NEEDED"
+    for name, step in (("over", Step.DECLINE), ("paid", Step.APPROVE), ("left", Step.ABANDON)):
+        place.opened(name)
+        place.acts(name, step)
+    place.opened("open")
+
+    assert await told_by(place, "over", reason) == []
+    for name, stands in (
+        ("paid", "SUCCESS"),
+        ("left", "PROCESSING"),
+        ("open", "not paid yet"),
+        ("nothing", "not known"),
+    ):
+        assert await told_by(place, name, reason) == [f"{name} needs a new id, at Antom {stands}"]
+    place.town.pass_time(3600 + 14 * 60)
+    assert await told_by(place, "open", reason) == []
+    assert await told_by(place, "left", reason) == []
+
+
+@pytest.mark.parametrize("name", ["over", "nothing"])
+async def test_no_session_is_refused_for_good_that_antom_never_refuses(
+    place: Place, name: str
+) -> None:
+    place.opened("over")
+    place.acts("over", Step.DECLINE)
+    [wrong] = await told_by(place, name, "SESSION_REFUSED")
+    assert (
+        wrong == "create FAILED_PRECONDITION SESSION_REFUSED: FAILED_PRECONDITION SESSION_REFUSED"
+    )

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from random import SystemRandom
@@ -236,6 +237,10 @@ class Town:
                 case "ended":
                     process.codes.append(told["code"])
                     process.has_ended.set()
+
+    def antom_now(self) -> datetime:
+        """Antom's clock."""
+        return self.board.now(self.emulator.slot)
 
     def pass_time(self, seconds: float) -> None:
         """Let so much time pass at once, for everybody but PostgreSQL."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from antom_payments.payment import FINAL_STATES, PaymentState
 from invariants.records import AntomPayment, History, PaymentKey, Shown, StoredPayment
 
-_ALIVE = {"SUCCESS", "PROCESSING", "PENDING"}
+_ALIVE = {"SUCCESS", "PROCESSING", "PENDING", None}
 """Where a payment stands at Antom whose buyer has paid, or may yet."""
 
 
@@ -26,7 +26,8 @@ def an_id_is_one_payment_at_antom(history: History) -> Iterator[str]:
     for payment in history.antom:
         if payment.key in history.refused and payment.status in _ALIVE:
             # Its caller takes another id, and the buyer pays a second time.
-            yield f"{payment.payment_request_id} is {payment.status}, and was refused for good"
+            stands = payment.status or "not paid yet"
+            yield f"{payment.payment_request_id} is {stands}, and was refused for good"
 
 
 def nothing_acknowledged_is_lost(history: History) -> Iterator[str]:
