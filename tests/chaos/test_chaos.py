@@ -23,13 +23,14 @@ from antom_payments.client import ClientError
 from antom_payments.client.errors import CallFailed, Details
 from antom_payments.emulator import BuyerAction, Emulator, EmulatorOptions, Step, emulator_app
 from antom_payments.emulator.requests import SessionRequest
-from chaos import report
+from chaos import books, report
 from chaos.accepted import Accepted, ChangingVerifier
 from chaos.asks import Asks
 from chaos.board import Board
 from chaos.campaign import Outcome, Tally, all_faults, run, schedule
 from chaos.load import Load
 from chaos.town import Town
+from chaos.watch import lapsed_early
 from keys import golden_pair
 from whole import CLIENT_ID
 
@@ -236,3 +237,23 @@ async def test_no_session_is_refused_for_good_that_antom_never_refuses(
     assert (
         wrong == "create FAILED_PRECONDITION SESSION_REFUSED: FAILED_PRECONDITION SESSION_REFUSED"
     )
+
+
+async def test_what_may_yet_be_paid_has_not_lapsed(place: Place) -> None:
+    for name in ("open", "paid", "pending", "declined"):
+        place.opened(name)
+    place.acts("paid", Step.APPROVE)
+    place.acts("pending", Step.PENDING)
+    place.acts("declined", Step.DECLINE)
+    names = {"open", "paid", "pending", "declined", "nothing"}
+
+    async def early() -> list[str]:
+        pages = await books.pages(place.town.http)
+        found = lapsed_early(names, pages, place.town.antom_now())
+        return [one.split()[1] for one in found]
+
+    assert await early() == ["open", "paid", "pending"]
+    place.town.pass_time(3600 + 13 * 60)
+    assert "open" in await early()
+    place.town.pass_time(61)
+    assert await early() == ["paid", "pending"]

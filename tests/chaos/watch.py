@@ -6,11 +6,15 @@ Liveness, Antom's books and what subscribers got are compared once, when the run
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 
+from antom_payments.payment import PaymentState
+from chaos import books
 from chaos.ledger import LOG_AFTER, logged
 from chaos.load import Load
 from chaos.town import Town
@@ -29,6 +33,26 @@ _DANGLING = (
     "SELECT fact_id, event_id FROM facts WHERE event_id IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM events WHERE events.event_id = facts.event_id)"
 )
+
+
+def lapsed_early(
+    names: Collection[str], at_antom: Mapping[str, books.Page], now: datetime
+) -> list[str]:
+    """Which payments are EXPIRED here, and may be paid at Antom, or are.
+
+    At the end that cannot be seen of those that nobody paid: all are over by then.
+
+    Args:
+        names: what is EXPIRED here.
+        at_antom: Antom's books, read after that.
+        now: by Antom's clock.
+    """
+    return [
+        f"I7: {name} is EXPIRED, at Antom {one['paymentStatus'] or 'not paid yet'},"
+        f" until {one['closingTime']}; there it is {now}"
+        for name in sorted(names)
+        if (one := at_antom.get(name)) and not books.is_over_unpaid(one, now)
+    ]
 
 
 @dataclass
@@ -62,6 +86,11 @@ class Watch:
             for one in answers
             if one.key not in stored or stored[one.key]["version"] < one.version
         ]
+        lapsed = {event.key for event in events if event.state == PaymentState.EXPIRED}
+        lapsed = {key for key in lapsed if self._newest[key].state == PaymentState.EXPIRED}
+        if lapsed:
+            at_antom = await books.pages(town.http)
+            wrong += lapsed_early({name for _, name in lapsed}, at_antom, town.antom_now())
         wrong += [f"I1: {row['count']} facts share event {row['event_id']}" for row in shared]
         wrong += [f"I1: {row['fact_id']} names no event of the log" for row in dangling]
         return wrong
