@@ -14,6 +14,7 @@ import asyncpg
 import views
 from antom_payments.antom.messages import parse_notification
 from antom_payments.emulator.messages import encoded
+from chaos.complaints import complaints
 from chaos.load import BUYER, Load
 from chaos.subscribers import Subscriber
 from chaos.town import Town
@@ -159,6 +160,7 @@ async def verdict(town: Town, load: Load, followers: list[Subscriber]) -> list[s
         first = [order.get(event_id, 0) for event_id in dict.fromkeys(one.told)]
         if first != [event.sequence for event in found.log if one.wants(event)]:
             wrong.append(f"I4: the client of {one.name} gave out something else than the log")
+    wrong += await asyncio.to_thread(complaints, found.outputs, found.secrets)
     wrong += [f"I6: the caller of {name} got no answer, and gave up" for name in load.given_up]
     return [*wrong, *(f"unexpected: {what}" for what in load.unexpected)]
 
