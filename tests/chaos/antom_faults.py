@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+from chaos.process import NotInjected
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected
 
 _STRIKES = 5
 _SECONDS = 15.0

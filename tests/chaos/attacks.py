@@ -22,8 +22,8 @@ import httpx
 from antom_payments.antom.signing import Signer, load_private_key
 from antom_payments.client import PLAINTEXT, Earliest, connect
 from antom_payments.fact import OUTSIDE_WINDOW
+from chaos.process import NotInjected, Process
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected, Process
 from keys import golden_pair
 from processes import environment
 from whole import CLIENT_ID, PATH

@@ -70,11 +70,15 @@ class Board:
         """Let the process die where ``point`` says, the next time that it gets there."""
         self._memory[slot * _SLOT_BYTES + _POINT] = point
         if point:
-            self._memory[slot * _SLOT_BYTES + _DYING] = 0
+            self.forget_dying(slot)
 
     def note_dying(self, slot: int) -> None:
         """Tell that the process with that slot came to its kill point."""
         self._memory[slot * _SLOT_BYTES + _DYING] = 1
+
+    def forget_dying(self, slot: int) -> None:
+        """Another process has that slot now, or another point."""
+        self._memory[slot * _SLOT_BYTES + _DYING] = 0
 
     def is_dying(self, slot: int) -> bool:
         """Whether it came there since it was armed."""

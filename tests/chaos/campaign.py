@@ -16,9 +16,10 @@ from chaos import antom_faults, attacks, clocks, databases, kills, networks, rot
 from chaos.asks import Asks
 from chaos.ledger import become_quiet, verdict
 from chaos.load import Load
+from chaos.process import NotInjected
 from chaos.scene import Fault, Scene
 from chaos.subscribers import subscribers
-from chaos.town import NotInjected, town
+from chaos.town import town
 
 RECOVERY_SECONDS = 45.0
 """Longest from the mending of a fault until a new payment goes all its way."""
@@ -113,9 +114,13 @@ async def run(
         except TimeoutError as error:
             quiet = 0.0
             outcome.violations.append(f"I7: {error}")
+        if not quiet:
             # What still moves cannot be compared.
-            await asyncio.gather(*(one.kill() for one in [*place.servers, *place.sidecars]))
+            moving = [one for one in [*place.servers, *place.sidecars] if one.is_there]
+            await asyncio.gather(*(one.kill() for one in moving))
         outcome.violations += await verdict(place, load, followers)
+        # What ended meanwhile, too.
+        outcome.violations += wrong_now(scene)
         outcome.violations += Asks(folder).wrong(place.board.moved)
         outcome.figures = {
             "seconds": round(time.monotonic() - began, 1),
@@ -135,34 +140,35 @@ async def run(
 async def _strike(
     scene: Scene, fault: Fault, outcome: Outcome, number: int, say: Callable[[str], None]
 ) -> None:
-    """One fault, with traffic flowing; then a canary."""
+    """One fault, with traffic flowing; then a canary. What is wrong is looked at in any case."""
     name = f"{fault.group}: {fault.name}"
     tally = outcome.tallies.setdefault(name, Tally(fault))
     before = len(outcome.all_violations)
     began = time.monotonic()
+    told, went_on = "held", "never"
     try:
         async with fault.inject(scene):
             healed = time.monotonic()
     except AssertionError as error:
         tally.violations.append(f"after {name}: {error}")
-        say(f"{number:>4} {tally.violations[-1]}")
-        return
     except Exception as error:  # noqa: BLE001 - one that fails is told, and the run goes on
         why = str(error) if isinstance(error, NotInjected) else repr(error)
         tally.not_injected.append(f"{name}: {why}")
-        say(f"{number:>4} {name}: not injected: {why}")
-        return
-    try:
-        tally.recoveries.append(await _recovery(scene, healed, f"canary-{number}"))
-    except TimeoutError:
-        tally.violations.append(f"I7: after {name} nothing went on")
-    except Exception as error:  # noqa: BLE001 - a caller's program died: that is told, too
-        tally.violations.append(f"I7: after {name} a canary died: {error!r}")
-    wrong = _wrong_now(scene) + await scene.watch.look(scene.town, scene.load)
+        told = f"not injected: {why}"
+    else:
+        try:
+            tally.recoveries.append(await _recovery(scene, healed, f"canary-{number}"))
+            went_on = f"{tally.recoveries[-1]:.2f} s"
+        except TimeoutError:
+            tally.violations.append(f"I7: after {name} nothing went on")
+        except Exception as error:  # noqa: BLE001 - a caller's program died: that is told, too
+            tally.violations.append(f"I7: after {name} a canary died: {error!r}")
+    wrong = wrong_now(scene) + await scene.watch.look(scene.town, scene.load)
+    wrong += await _started_again(scene)
     tally.violations += [f"after {name}: {what}" for what in wrong]
-    told = "held" if len(outcome.all_violations) == before else tally.violations[-1]
+    if len(outcome.all_violations) != before:
+        told = tally.violations[-1]
     took = time.monotonic() - began
-    went_on = f"{tally.recoveries[-1]:.2f} s" if tally.recoveries else "never"
     say(f"{number:>4} {name}: {told}; took {took:.1f} s, went on after {went_on}")
 
 
@@ -193,20 +199,33 @@ async def _recovery(scene: Scene, healed: float, name: str) -> float:
         await asyncio.gather(*canaries, return_exceptions=True)
 
 
-def _wrong_now(scene: Scene) -> list[str]:
-    """What can be seen to be wrong at once."""
-    town = scene.town
-    found = [
-        f"{process.name} ended by itself, {process.codes[-1]}: {process.last_words()}"
-        for process in [*town.servers, *town.sidecars, town.emulator]
-        if process.has_ended.is_set()
-    ]
+def wrong_now(scene: Scene) -> list[str]:
+    """What can be seen to be wrong at once, and was not told yet."""
+    found = []
+    for process in [*scene.town.servers, *scene.town.sidecars, scene.town.emulator]:
+        found += process.unasked
+        process.unasked.clear()
     for one in scene.followers:
         found += [f"I4: {one.name}: {what}" for what in one.wrong]
         one.wrong.clear()
     found += [
         f"I4: {one.name} ended: {one.ending!r}" for one in scene.followers if one.ending is not None
     ]
+    return found
+
+
+async def _started_again(scene: Scene) -> list[str]:
+    """Start what ended by itself, or was left by a fault that failed: the next one is about it.
+
+    Antom is not: its books are gone. What does not start is told.
+    """
+    found = []
+    for process in [*scene.town.servers, *scene.town.sidecars]:
+        if not process.is_there:
+            try:
+                await process.start()
+            except AssertionError as error:
+                found.append(str(error))
     return found
 
 

@@ -11,8 +11,8 @@ import asyncpg
 
 from antom_payments.fact import OUTSIDE_WINDOW
 from chaos.kills import Some
+from chaos.process import NotInjected, Process
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected, Process
 
 _SKEW_SECONDS = 240.0
 """A minute less than what sidecars allow."""

@@ -12,8 +12,9 @@ from functools import partial
 import asyncpg
 
 from antom_payments.store.log import LOG_LOCK
+from chaos.process import NotInjected
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected, Town
+from chaos.town import Town
 
 _OURS = "application_name = 'antom-payments'"
 _TERMINATE = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {_OURS}"

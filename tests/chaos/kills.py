@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from chaos import failpoints
+from chaos.process import NotInjected, Process
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected, Process, Town
+from chaos.town import Town
 
 REACHED_SECONDS = 20.0
 """How long a process may take until it comes to its kill point, with traffic flowing."""
@@ -129,7 +130,7 @@ async def frozen(which: Some, scene: Scene) -> AsyncIterator[None]:
     victim.signal(signal.SIGSTOP)
     try:
         await scene.hold(1, 3)
-        if victim.has_ended.is_set():
+        if not victim.is_there:
             raise NotInjected(f"{victim.name} was not there to be frozen")
         yield
     finally:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
+from chaos.process import NotInjected
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected
 from database_proxy import DatabaseProxy
 
 Harm = Callable[[DatabaseProxy, Scene], AbstractAsyncContextManager[None]]

@@ -17,8 +17,8 @@ from antom_payments.keygen import add_data_key
 from chaos.accepted import BOTH, Accepted
 from chaos.failpoints import KEYS_READ
 from chaos.kills import Some
+from chaos.process import NotInjected, Process
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected, Process
 
 _ASKED_SECONDS = 30.0
 

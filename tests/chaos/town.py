@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
@@ -32,7 +31,7 @@ from sqlalchemy import make_url
 
 from antom_payments.store import migrate
 from chaos.board import Board
-from chaos.failpoints import NUMBERS
+from chaos.process import PATIENCE, Process
 from database_proxy import DatabaseProxy
 from keys import golden_pair
 from postgres_cluster import PostgresCluster, postgres_cluster
@@ -40,8 +39,6 @@ from postgres_server import DURABLE
 from processes import as_environment
 from whole import CLIENT_ID, PATH, settings
 
-PATIENCE = 60.0
-"""For a process to start or end: on a busy machine that takes long."""
 ACKNOWLEDGEMENT_SECONDS = 2.0
 """Antom's patience for the answer to a notification."""
 _FORKER = Path(__file__).with_name("forker.py")
@@ -58,77 +55,6 @@ def kept_port() -> int:
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
-
-
-class NotInjected(Exception):
-    """A fault did not really happen."""
-
-
-@dataclass
-class Process:
-    """One process after the other under one name, with a slot of the board."""
-
-    name: str
-    order: dict[str, Any]
-    slot: int
-    town: Town = field(repr=False)
-    pid: int = 0
-    codes: list[int] = field(default_factory=list)
-    """How it ended, each time."""
-    starts: int = 0
-    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
-    has_ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def log(self) -> Path:
-        return self.town.folder / f"{self.name}.log"
-
-    async def start(self) -> None:
-        """Start it, and return when it serves. Raises AssertionError when it ends instead."""
-        await self.launch()
-        await self.until_ready()
-
-    async def launch(self) -> None:
-        """Start it."""
-        self.is_ready, self.has_ended = asyncio.Event(), asyncio.Event()
-        self.starts += 1
-        self.town.board.arm(self.slot, 0)
-        self.town.send(self.order)
-
-    async def until_ready(self) -> None:
-        ready = asyncio.create_task(self.is_ready.wait())
-        ended = asyncio.create_task(self.has_ended.wait())
-        try:
-            await asyncio.wait(
-                {ready, ended}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            ready.cancel()
-            ended.cancel()
-        assert self.is_ready.is_set(), f"{self.name} did not start: {self.last_words()}"
-
-    def arm(self, point: str) -> None:
-        """Let it die at ``point``, the next time that it gets there."""
-        self.town.board.arm(self.slot, NUMBERS[point])
-
-    def signal(self, number: int) -> None:
-        if not self.has_ended.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-    async def ended(self, seconds: float = PATIENCE) -> int:
-        """Wait for its end; the exit code, negative for a signal. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
-            await self.has_ended.wait()
-        return self.codes[-1]
-
-    async def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        if await self.ended() != -signal.SIGKILL:
-            raise NotInjected(f"{self.name} ended with {self.codes[-1]}")
-
-    def last_words(self) -> str:
-        return self.log.read_text()[-600:] if self.log.exists() else "nothing"
 
 
 class Road(DatabaseProxy):
@@ -235,8 +161,7 @@ class Town:
                 case "ready":
                     process.is_ready.set()
                 case "ended":
-                    process.codes.append(told["code"])
-                    process.has_ended.set()
+                    process.note_end(told["code"])
 
     def antom_now(self) -> datetime:
         """Antom's clock."""
@@ -256,7 +181,7 @@ class Town:
             slot = len(self.processes) + 1
             told = {"name": name, "kind": kind, "slot": slot, "board": str(self.folder / "board")}
             told["log"] = str(self.folder / f"{name}.log")
-            self.processes[name] = Process(name, told | order, slot, self)
+            self.processes[name] = Process(name, told | order, slot, self.board, self.send)
         return self.processes[name]
 
     def settings_of(self, name: str, **more: Any) -> dict[str, str]:
@@ -373,7 +298,7 @@ async def town(folder: Path, seed: int) -> AsyncIterator[Town]:
 
 async def _stop(one: Town) -> None:
     """End every process, frozen ones too."""
-    running = [process for process in one.processes.values() if not process.has_ended.is_set()]
+    running = [process for process in one.processes.values() if process.is_there]
     for process in running:
         if process.pid:
             process.signal(signal.SIGKILL)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from antom_payments.errors import SchemaOutdated
 from antom_payments.store.schema import _MIGRATIONS, revisions
+from chaos.process import NotInjected, Process
 from chaos.scene import Fault, Scene
-from chaos.town import NotInjected, Process
 
 NEXT = "9999"
 _NEXT_MIGRATION = '''"""The next version's: it only adds."""
@@ -83,7 +83,7 @@ async def older(scene: Scene) -> AsyncIterator[None]:
     one = scene.random.choice(scene.town.servers)
     try:
         await one.kill()
-        await one.launch()
+        await one.launch(is_to_end=True)
         code, words = await one.ended(), one.last_words()
         yield
     finally:
