@@ -15,6 +15,7 @@ import resource
 import select
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
 from functools import partial
@@ -37,9 +38,6 @@ from chaos.accepted import Accepted, ChangingVerifier
 from chaos.asks import Asks
 from chaos.board import Board
 from chaos.failpoints import Failpoints
-
-SAFETY_NET_SECONDS = 3600
-"""A process that outlives everything that knows of it ends by itself."""
 
 
 class Process:
@@ -146,13 +144,33 @@ def tell(reports: int, **what: object) -> None:
     os.write(reports, json.dumps(what).encode() + b"\n")
 
 
-def fork(order: dict[str, Any], reports: int) -> int:
+class Life:
+    """A pipe that only the forker holds open for writing: its end is the forker's, however."""
+
+    def __init__(self) -> None:
+        self._read, self._held = os.pipe()
+
+    def share(self) -> None:
+        """In a process that was forked: die once the forker is gone.
+
+        In a thread, which sees it whatever the rest does. A frozen process sees nothing until it is
+        woken; where the run alone is gone, the forker lives on to kill that one, too.
+        """
+        os.close(self._held)
+        threading.Thread(target=self._outlive, name="life", daemon=True).start()
+
+    def _outlive(self) -> None:
+        os.read(self._read, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fork(order: dict[str, Any], reports: int, life: Life) -> int:
     """Start what is ordered; its process id."""
     if child := os.fork():
         return child
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.alarm(SAFETY_NET_SECONDS)
+    life.share()
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, target in ((nothing, 0), (log, 1), (log, 2)):
@@ -191,6 +209,7 @@ def main() -> None:
     signal.set_wakeup_fd(wakes)
     # Ctrl-C is for the run, which then ends this process by closing its input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    life = Life()
     names: dict[int, str] = {}
     waiting = b""
     while True:
@@ -205,7 +224,7 @@ def main() -> None:
             *lines, waiting = (waiting + piece).split(b"\n")
             for line in lines:
                 order = json.loads(line)
-                pid = fork(order, reports)
+                pid = fork(order, reports, life)
                 names[pid] = order["name"]
                 tell(reports, name=order["name"], what="forked", pid=pid)
     for pid in names:

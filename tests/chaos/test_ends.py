@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -16,6 +18,9 @@ from chaos.board import Board
 from chaos.campaign import run
 from chaos.process import NotInjected, Process
 from chaos.scene import Fault, Scene
+from chaos.town import FORKER, kept_port
+from keys import golden_pair
+from whole import CLIENT_ID
 
 
 @pytest.fixture
@@ -63,6 +68,62 @@ async def test_a_kill_point_is_of_one_start(process: Process) -> None:
     await process.launch()
     process.note_end(-signal.SIGKILL)
     assert process.unasked
+
+
+async def until_gone(pidfd: int) -> None:
+    """Wait for the end of a process that is nobody's child here."""
+    gone = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(pidfd, gone.set)
+    try:
+        async with asyncio.timeout(30):
+            await gone.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize("end", ["the forker is killed", "the run is gone"])
+async def test_what_was_forked_goes_with_its_forker(tmp_path: Path, end: str) -> None:
+    forker = await subprocess.create_subprocess_exec(
+        *(sys.executable, str(FORKER)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert forker.stdin
+    assert forker.stdout
+    order = {
+        "name": "emulator",
+        "kind": "emulator",
+        "slot": 1,
+        "board": str(tmp_path / "board"),
+        "log": str(tmp_path / "log"),
+        "emulator": {
+            "antom_private_key": golden_pair("antom").private,
+            "next_private_key": golden_pair("merchant").private,
+            "merchant_public_keys": [golden_pair("merchant").public],
+            "client_id": CLIENT_ID,
+            "seed": 1,
+            "timeout_seconds": 1,
+            "port": kept_port(),
+        },
+    }
+    forker.stdin.write(json.dumps(order).encode() + b"\n")
+    forked, ready = [json.loads(await forker.stdout.readline()) for _ in range(2)]
+    assert (forked["what"], ready["what"]) == ("forked", "ready")
+    pidfd = os.pidfd_open(forked["pid"])
+    if end == "the forker is killed":
+        forker.kill()
+    else:
+        os.kill(forked["pid"], signal.SIGSTOP)
+        forker.stdin.close()
+    try:
+        await until_gone(pidfd)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(forked["pid"], signal.SIGKILL)
+    await forker.communicate()
 
 
 @pytest.mark.slow

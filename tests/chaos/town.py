@@ -41,7 +41,7 @@ from whole import CLIENT_ID, PATH, settings
 
 ACKNOWLEDGEMENT_SECONDS = 2.0
 """Antom's patience for the answer to a notification."""
-_FORKER = Path(__file__).with_name("forker.py")
+FORKER = Path(__file__).with_name("forker.py")
 
 
 def kept_port() -> int:
@@ -272,7 +272,7 @@ NAMES = ("server-0", "server-1", "sidecar-0", "sidecar-1")
 async def town(folder: Path, seed: int) -> AsyncIterator[Town]:
     """A town at work; all its processes are gone when the block is left."""
     forker = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(_FORKER)),
+        *(sys.executable, str(FORKER)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
