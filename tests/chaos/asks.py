@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 
 LEASED_SECONDS = 3.0
@@ -50,7 +50,7 @@ class Asks:
         return [
             f"I5: {payment_request_id} was asked for by {one.who} and {other.who} at the same time"
             for payment_request_id, asks in self._of_ids().items()
-            for one, other in pairwise(sorted(asks))
+            for one, other in combinations(sorted(asks), 2)
             if one.ahead == other.ahead
             and other.began < min(one.ended, one.began + LEASED_SECONDS)
             # The lease of the first was taken shortly before it asked.
