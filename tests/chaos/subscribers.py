@@ -14,6 +14,10 @@ import views
 from antom_payments.client import Backoff, Earliest, MemoryCursorStore, Payments
 from antom_payments.payment import FINAL_STATES
 from antom_payments.v1.payment_event_pb2 import PaymentEvent
+from antom_payments.v1.payment_service_pb2 import (
+    StreamPaymentEventsRequest,
+    StreamPaymentEventsResponse,
+)
 from invariants import LoggedEvent, Received
 
 SILENCE_SECONDS = 6.0
@@ -42,6 +46,10 @@ class Subscriber:
     wrong: list[str] = field(default_factory=list)
     """What could be seen at once: a payment's versions that are not one after the other."""
     _versions: dict[str, int] = field(default_factory=dict)
+    _ranks: dict[str, int] = field(default_factory=dict)
+    """Events by id, in the order in which they came first: the log's."""
+    _through: dict[str, int] = field(default_factory=dict)
+    """Cursors, and the newest event that each is known to be after."""
     _task: asyncio.Task[None] | None = None
 
     def start(self, payments: Payments) -> None:
@@ -63,9 +71,8 @@ class Subscriber:
         )
         open_stream = following.open_stream
 
-        def opened(request: Any) -> _Stream:
-            self.connections += 1
-            return _Stream(open_stream(request), self)
+        def opened(request: StreamPaymentEventsRequest) -> Connection:
+            return self.connected(open_stream(request), request.after_cursor)
 
         batches = replace(following, open_stream=opened).batches()
         try:
@@ -76,6 +83,24 @@ class Subscriber:
         except Exception as error:
             self.ending = error
             raise
+
+    def connected(self, call: Any, after_cursor: str) -> Connection:
+        """One more connection, which was asked for what comes after a cursor, or for all."""
+        self.connections += 1
+        return Connection(call, self, self._through.get(after_cursor, -1))
+
+    def came_on(self, connection: Connection, message: StreamPaymentEventsResponse) -> None:
+        """Keep what a connection brought; what its cursor had left behind must not come again."""
+        for event in message.events:
+            rank = self._ranks.setdefault(event.event_id, len(self._ranks))
+            if rank <= connection.after:
+                self.wrong.append(f"{event.event_id} is not after the cursor of {connection}")
+            connection.last = max(connection.last, rank)
+            self.came.append((connection.number, event.event_id))
+            self.wire.append(views.of_event(event))
+        if message.cursor:
+            known = self._through.get(message.cursor, -1)
+            self._through[message.cursor] = max(known, connection.last)
 
     def _take(self, event: PaymentEvent) -> None:
         self.told.append(event.event_id)
@@ -91,20 +116,26 @@ class Subscriber:
 
 
 @dataclass
-class _Stream:
+class Connection:
     """One connection's messages, noted on their way to the client."""
 
     call: Any
-    subscriber: Subscriber
+    subscriber: Subscriber = field(repr=False)
+    after: int
+    """The newest event that the cursor it was asked with is known to be after; -1 is none."""
 
     def __post_init__(self) -> None:
-        self._number = self.subscriber.connections
+        self.number = self.subscriber.connections
+        self.last = self.after
+        """The newest event that its cursors are known to be after."""
+
+    def __str__(self) -> str:
+        return f"connection {self.number}"
 
     async def read(self) -> Any:
         message = await self.call.read()
         if message is not grpc.aio.EOF:
-            self.subscriber.came += [(self._number, event.event_id) for event in message.events]
-            self.subscriber.wire += map(views.of_event, message.events)
+            self.subscriber.came_on(self, message)
         return message
 
     def cancel(self) -> None:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from antom_payments.v1.payment_event_pb2 import PaymentEvent
+from antom_payments.v1.payment_service_pb2 import StreamPaymentEventsResponse
 from chaos.complaints import complaints
+from chaos.subscribers import Subscriber
 from processes import environment
 
 _SAYS = """
@@ -63,3 +70,71 @@ def test_errors_that_no_fault_explains_are_found_once_each_and_show_no_secret() 
     assert "hunter2" not in "".join(found)
     assert found[-1].endswith("KeyError")
     assert max(map(len, found)) < 400
+
+
+class Call:
+    """A stream that brings messages of so many events, by their numbers, each with a cursor."""
+
+    def __init__(self, *messages: tuple[int, ...], cursors: tuple[str, ...] = ()) -> None:
+        self._messages = list(messages)
+        self._cursors = list(cursors)
+
+    async def read(self) -> StreamPaymentEventsResponse:
+        numbers = self._messages.pop(0)
+        cursor = self._cursors.pop(0) if self._cursors else f"after {numbers[-1]}"
+        events = [PaymentEvent(event_id=f"e-{n}") for n in numbers]
+        return StreamPaymentEventsResponse(events=events, cursor=cursor)
+
+
+async def read(subscriber: Subscriber, after: str, *messages: tuple[int, ...], **more: Any) -> None:
+    connection = subscriber.connected(Call(*messages, **more), after)
+    for _ in messages:
+        await connection.read()
+
+
+async def from_the_start(one: Subscriber) -> None:
+    await read(one, "after 2", (1, 2), (3, 4))
+
+
+async def from_another_place(one: Subscriber) -> None:
+    await read(one, "after 4", (4,), (5,))
+
+
+async def after_a_checkpoint(one: Subscriber) -> None:
+    await read(one, "after 4", (), cursors=("a checkpoint",))
+    await read(one, "a checkpoint", (3, 4), (5,))
+
+
+async def as_it_should(one: Subscriber) -> None:
+    await read(one, "after 2", (3, 4, 5))
+
+
+async def after_a_checkpoint_in_between(one: Subscriber) -> None:
+    """It is before what an earlier connection brought."""
+    await read(one, "after 2", (), cursors=("a checkpoint",))
+    await read(one, "a checkpoint", (3, 4), (5,))
+
+
+async def from_the_start_when_asked_for_all(one: Subscriber) -> None:
+    await read(one, "", (1, 2), (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "wrong"),
+    [
+        (as_it_should, []),
+        (after_a_checkpoint_in_between, []),
+        (from_the_start_when_asked_for_all, []),
+        (from_the_start, ["e-1", "e-2"]),
+        (from_another_place, ["e-4"]),
+        (after_a_checkpoint, ["e-3", "e-4"]),
+    ],
+)
+async def test_what_a_cursor_left_behind_must_not_come_again(
+    goes_on: Callable[[Subscriber], Any], wrong: list[str]
+) -> None:
+    one = Subscriber("all", lambda _: True)
+    await read(one, "", (1, 2), (3,), (4,))
+    await goes_on(one)
+    assert [what.split()[0] for what in one.wrong] == wrong
+    assert all("connection" in what for what in one.wrong)
