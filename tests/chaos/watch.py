@@ -89,11 +89,18 @@ class Watch:
         lapsed = {event.key for event in events if event.state == PaymentState.EXPIRED}
         lapsed = {key for key in lapsed if self._newest[key].state == PaymentState.EXPIRED}
         if lapsed:
-            at_antom = await books.pages(town.http)
-            wrong += lapsed_early({name for _, name in lapsed}, at_antom, town.antom_now())
+            wrong += await self._lapsed_early(town, {name for _, name in lapsed})
         wrong += [f"I1: {row['count']} facts share event {row['event_id']}" for row in shared]
         wrong += [f"I1: {row['fact_id']} names no event of the log" for row in dangling]
         return wrong
+
+    async def _lapsed_early(self, town: Town, names: Collection[str]) -> list[str]:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                at_antom = await books.pages(town.http)
+        except TimeoutError:
+            return ["I7: Antom's books could not be read"]
+        return lapsed_early(names, at_antom, town.antom_now())
 
     async def _read(
         self, town: Town, keys: list[PaymentKey]
