@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 
+from antom_payments.emulator.times import time_text
 from antom_payments.payment import PaymentState
 from chaos import books
 from chaos.ledger import LOG_AFTER, logged
@@ -48,8 +49,8 @@ def lapsed_early(
         now: by Antom's clock.
     """
     return [
-        f"I7: {name} is EXPIRED, at Antom {one['paymentStatus'] or 'not paid yet'},"
-        f" until {one['closingTime']}; there it is {now}"
+        f"I7: {name} is EXPIRED, at Antom {one['paymentStatus'] or 'not paid yet'}:"
+        f" it closes at {one['closingTime']}, and there it is {time_text(now)}"
         for name in sorted(names)
         if (one := at_antom.get(name)) and not books.is_over_unpaid(one, now)
     ]
