@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from antom_payments.notifications.app import ACKNOWLEDGEMENT
 from simulation.history import History
 from simulation.loop import Process
 from simulation.network import HttpAnswer
+from simulation.seals import is_sealed
 from simulation.truth import Truth
 from simulation.witness import Witness
 
 _SESSION = "createPaymentSession"
+_INQUIRY = "inquiryPayment"
+_NOTHING_CAME = (b'"ORDER_NOT_EXIST"', b'"paymentStatus":"FAIL"')
 _LONGEST_CALL_SECONDS = 30.0
 """Three times the budget of a call to our processes."""
 
@@ -23,6 +30,8 @@ class Audit:
     def __init__(self, witness: Witness, truth: Truth, history: History) -> None:
         self.acknowledgements: dict[str, float] = {}
         """Notifications by the hash of their body, and when they were acknowledged last."""
+        self.antom_keys: dict[Process, Sequence[RSAPublicKey]] = {}
+        """Whose answers a process of ours may believe."""
         self.forged: set[str] = set()
         self.log_lines: list[str] = []
         self._witness = witness
@@ -68,6 +77,15 @@ class Audit:
         """Remember what Antom refused."""
         if operation == _SESSION and b'"resultStatus":"F"' in answer.body.replace(b" ", b""):
             self._truth.refused.add(json.loads(body)["paymentRequestId"])
+
+    def reached(self, request: httpx.Request, answer: HttpAnswer, sender: Process) -> None:
+        """Remember when Antom last told a process of ours that nothing came of a payment."""
+        if not is_sealed(request, answer, self.antom_keys[sender]):
+            return
+        tells_lapse = any(words in answer.body for words in _NOTHING_CAME)
+        if tells_lapse and request.url.path.endswith(_INQUIRY):
+            name = json.loads(request.content).get("paymentRequestId", "")
+            self._truth.lapse_told[name] = self._truth.now()
 
     def acknowledged(self, body: bytes, answer: HttpAnswer) -> None:
         """What a sidecar acknowledges is stored by now, and has its one event."""

@@ -10,8 +10,11 @@ from datetime import datetime
 from typing import Any
 from unittest import mock
 
-from antom_payments import decision
+from antom_payments import decision, expiry
+from antom_payments.antom import AntomClient
+from antom_payments.antom.messages import InquiryAnswer
 from antom_payments.antom.signing import Verifier
+from antom_payments.errors import AntomError
 from antom_payments.event_stream import entry
 from antom_payments.event_stream.entry import Mark
 from antom_payments.event_stream.snapshot import Snapshots
@@ -31,6 +34,7 @@ _keeps = Reader._keeps
 _verifies_with = Verifier.__init__
 _first_since = EventLog.first_since
 _get_payment = PaymentService.get_payment
+_inquire_payment = AntomClient.inquire_payment
 
 
 async def _acknowledged_before_the_commit(self: PaymentService, *words: Any) -> Applied:
@@ -90,6 +94,17 @@ async def _all_taken(self: PaymentService, *words: Any, **more: Any) -> Payment:
 def _in_whole_units(money: Money) -> payment_pb2.Money:
     units = money.minor_units // 10 ** decimals(money.currency_code)
     return payment_pb2.Money(currency_code=money.currency_code, minor_units=units)
+
+
+def _at_once(payment: Payment, *_: Any) -> datetime:
+    return payment.create_time
+
+
+async def _silence_is_no(self: AntomClient, **words: Any) -> InquiryAnswer:
+    try:
+        return await _inquire_payment(self, **words)
+    except AntomError:
+        return InquiryAnswer(exists=False)
 
 
 def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
@@ -172,6 +187,15 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(listing, "_directed", _newest_first),
         "a list has every payment",
         frozenset({"walk"}),
+    ),
+    "a payment expires before its time": Breakage(
+        *(expiry, "expiry_due", _at_once),
+        "a payment expires in its time",
+    ),
+    "our clock alone concludes": Breakage(
+        *(AntomClient, "inquire_payment", _silence_is_no),
+        "a payment expires in its time",
+        frozenset({"silence"}),
     ),
 }
 

@@ -167,6 +167,9 @@ class Ear(Protocol):
     def told(self, operation: str, body: bytes, answer: HttpAnswer) -> None:
         """Antom has answered, whether or not that arrives."""
 
+    def reached(self, request: httpx.Request, answer: HttpAnswer, sender: Process) -> None:
+        """Antom's answer has come to the process that asked."""
+
     def acknowledged(self, body: bytes, answer: HttpAnswer) -> None:
         """A sidecar has answered a notification, whether or not that arrives."""
 
@@ -210,6 +213,7 @@ class WayToAntom(httpx.AsyncBaseTransport):
             await asyncio.sleep(_NEVER_SECONDS)
         if fate == "answer_lost" or not answer.status:
             raise aiohttp.ServerDisconnectedError
+        self._ear.reached(request, answer, self._sender)
         return _as_response(answer)
 
     async def _carried(self, operation: str, request: httpx.Request) -> HttpAnswer:

@@ -13,6 +13,8 @@ from typing import Any
 
 CHAOS_SECONDS = 120.0
 """How long things go wrong; then everything is mended, and a day passes."""
+_SILENT_FROM = 600.0
+"""After everything is mended, and before any session's order is closed."""
 SERVERS, SIDECARS = 2, 2
 _METHODS = ("automatic", "automatic", "manual", "wallet", "hosted", "default")
 _SDK_CODES = ("SDK_PAYMENT_SUCCESSFUL", "SDK_PAYMENT_CANCEL", "SDK_PAYMENT_ERROR")
@@ -21,6 +23,7 @@ _ANSWER_FAULTS = (
     *("UNSIGNED", "BADLY_SIGNED", "WRONG_CLIENT_ID"),
 )
 _TAKE_EFFECT = {"DROP", "HTTP_500", "HTTP_503", "UNKNOWN", "GARBAGE"}
+_NO_ANSWERS = ("DROP", "HTTP_503", "UNKNOWN", "THROTTLED", "UNSIGNED", "BADLY_SIGNED")
 _NOTIFICATION_FAULTS = ("WITHHOLD", "DUPLICATE", "DELAY", "REORDER", "DROP", "BADLY_SIGNED")
 
 
@@ -59,6 +62,8 @@ def plan_of(seed: int) -> Plan:
     draw.starts()
     draw.random = Random(f"amounts {seed}")
     draw.amounts()
+    draw.random = Random(f"silence {seed}")
+    draw.silence()
     return sorted(draw.steps, key=lambda step: step.at)
 
 
@@ -254,3 +259,24 @@ class _Draw:
         words: dict[str, Any] = {"notify_type": self.random.choice(types), "times": 1}
         words["payment_request_id"] = before.words["id"]
         self.add(self.time(0, before.at), "other amount", **words)
+
+    def silence(self) -> None:
+        """Antom answers no question about a payment for hours, over the end of its session.
+
+        No news tells whether its buyer pays in the last moment.
+        """
+        random = self.random
+        if self.chance(0.8):
+            return
+        name, merchant = "pay-quiet", random.choice(("shop-a", "shop-b"))
+        about: dict[str, Any] = {"id": name, "merchant": merchant, "method": "wallet"}
+        about["life"] = random.choice((0, 0, 30, 300, 900))
+        self.add(self.time(2, 70), "create", **about, patience=20.0, other_amount=False)
+        # Of three looks of our processes or of one, when all else is mended.
+        seconds = random.choice((9_000.0, 20_000.0))
+        words = {"fault": random.choice(_NO_ANSWERS), "payment_request_id": name}
+        self.add(_SILENT_FROM, "silence", **words, seconds=seconds)
+        unheard = {"fault": "WITHHOLD", "payment_request_id": name, "times": 3}
+        self.add(_SILENT_FROM, "notification fault", **unheard)
+        if not about["life"] and self.chance(0.4):
+            self.add(self.time(_SILENT_FROM + 1, 3_500), "buyer", id=name, action="approve")

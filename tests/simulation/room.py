@@ -37,11 +37,10 @@ from simulation.network import CALM, Network, Refused, WayToAntom, WayToUs
 from simulation.plan import SERVERS, SIDECARS
 from simulation.readers import Reader
 from simulation.replicas import MERCHANTS, NOTIFY_URL, Replica, Server, Sidecar, Surroundings
-from simulation.truth import Truth
+from simulation.truth import MOST_SKEW, Truth
 from simulation.witness import Witness
 
 EPOCH = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-_SKEW_SECONDS = 0.8
 _RARE_SECONDS = 7200.0
 
 
@@ -108,7 +107,9 @@ class Room:
         """Start a process of ours, on a clock that is a little wrong."""
         self._starts += 1
         process = self.loop.process(f"{name}.{self._starts}")
-        skew = timedelta(seconds=self.random.uniform(-_SKEW_SECONDS, _SKEW_SECONDS))
+        self.audit.antom_keys[process] = tuple(self.antom_keys)
+        most = MOST_SKEW.total_seconds()
+        skew = timedelta(seconds=self.random.uniform(-most, most))
         around = Surroundings(
             database_url=f"sqlite:///{self.file}",
             now=lambda: self.now() + skew,
@@ -289,6 +290,15 @@ class Room:
         """Let Antom's answers go wrong."""
         self.emulator.add_faults(FaultPlan(answers=(AnswerFault(**words),)))
         self.history.count(f"answers go wrong: {words['fault']}")
+
+    async def fall_silent(self, words: dict[str, Any]) -> None:
+        """Let Antom answer no question about a payment for a while, also when all else works."""
+        about = {name: words[name] for name in ("fault", "payment_request_id")}
+        self.spoil_answers(about | {"operation": "inquiryPayment"})
+        silence = self.emulator.faults.answers[-1]
+        self.history.count("Antom is silent about a payment")
+        await asyncio.sleep(words["seconds"])
+        self.emulator.faults.answers.remove(silence)
 
     def spoil_notifications(self, words: dict[str, Any]) -> None:
         """Let Antom's notifications go wrong."""

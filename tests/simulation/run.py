@@ -153,6 +153,7 @@ async def _done(room: Room, step: Step) -> None:
         "reader": lambda words: room.reader(words).run(),
         "walk": lambda words: walk(room, words),
         "prune": lambda words: _prune(room, words["keep"]),
+        "silence": room.fall_silent,
         "forged": lambda words: _forge(room, words["id"]),
     }
     at_once: dict[str, Callable[[dict[str, Any]], None]] = {

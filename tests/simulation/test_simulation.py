@@ -42,6 +42,7 @@ MET = (
     *(f"ends {state}" for state in ("SUCCEEDED", "AUTHORIZED", "FAILED", "CANCELLED", "EXPIRED")),
     *(f"event PAYMENT_{end}" for end in ("AUTHORIZED", "SUCCEEDED", "FAILED", "CANCELLED")),
     *("notifications go wrong: OTHER_AMOUNT", "event AMOUNT_MISMATCH"),
+    *("Antom is silent about a payment", "event PAYMENT_EXPIRED"),
     *("event SESSION_RENEWED", "event CAPTURE_SUCCEEDED", "event CAPTURE_FAILED"),
 )
 """What must have happened: a simulation in which nothing goes wrong shows nothing."""

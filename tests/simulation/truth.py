@@ -19,6 +19,14 @@ from simulation.witness import Row
 ACCOUNTS = {client_id: name for name, client_id in MERCHANTS.items()}
 """Merchant accounts by their client ids."""
 _LONGEST_WAY = timedelta(seconds=60)
+_SESSION_LIFE = timedelta(hours=1)
+"""Of a payment whose session was never confirmed (design 7)."""
+_CLOSING_TIME = timedelta(minutes=14)
+"""From a session's end until Antom has closed the unpaid order (antom-api 6.5)."""
+_MARGIN = timedelta(minutes=2)
+"""How much longer our processes wait."""
+MOST_SKEW = timedelta(seconds=0.8)
+"""How much the clock of a process of ours is off."""
 
 
 class Truth:
@@ -31,6 +39,12 @@ class Truth:
         """Ids of which Antom refused a session."""
         self.rotation_time: datetime | None = None
         """From when on Antom signs with its next key."""
+        self.lapse_told: dict[str, datetime] = {}
+        """When Antom last told a process of ours that nothing came of a payment, by its id."""
+
+    def now(self) -> datetime:
+        """The time at Antom."""
+        return self.emulator.timeline.now()
 
     def payment(self, payment_request_id: str) -> Payment | None:
         """Antom's record."""
@@ -100,6 +114,30 @@ class Truth:
         if not _is_true(row, payment, self.refused):
             status = payment.status if payment else "not known"
             self.history.violated("no event without a cause", f"{row.told}; Antom: {status}")
+        if row.type is EventType.PAYMENT_EXPIRED and (wrong := self._wrong_lapse(row, payment)):
+            self.history.violated("a payment expires in its time", f"{row.told} {wrong}")
+
+    def _wrong_lapse(self, row: Row, payment: Payment | None) -> str:
+        """Why a payment may not have expired yet: our clock alone concludes nothing, nor Antom's.
+
+        Ours and Antom's must both be past the end, and Antom must have been asked after it.
+        """
+        known = row.body["payment"]
+        told_end = known["payment_session_expiry_time"]
+        end = _time(told_end) if told_end else _time(known["create_time"]) + _SESSION_LIFE
+        due = end + _CLOSING_TIME + _MARGIN - MOST_SKEW
+        if self.now() < due:
+            return f"before {due}"
+        is_closed = payment is not None and payment.status is PaymentStatus.FAIL
+        if payment is not None and not is_closed:
+            last = max(session.expiry_time for session in payment.sessions)
+            # Of a session that no process heard of, none can tell when it ends: no margin.
+            if self.now() < last + _CLOSING_TIME - MOST_SKEW:
+                return f"while Antom has a session until {last}"
+        told = self.lapse_told.get(row.payment_request_id)
+        if told is None or told < due:
+            return f"though Antom last told so at {told}, before {due}"
+        return ""
 
 
 def _is_true(row: Row, payment: Payment | None, refused: set[str]) -> bool:
@@ -137,6 +175,11 @@ _OF_CAPTURES = {EventType.CAPTURE_SUCCEEDED: "S", EventType.CAPTURE_FAILED: "F"}
 def was_paid(payment: Payment) -> bool:
     """Whether the buyer's money was held or taken."""
     return payment.result is not None and payment.result.status == "S"
+
+
+def _time(text: str) -> datetime:
+    """Of the log."""
+    return datetime.fromisoformat(text)
 
 
 def _at_antom(payment: Payment) -> AntomPayment:
