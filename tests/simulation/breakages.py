@@ -18,6 +18,7 @@ from antom_payments.errors import AntomError
 from antom_payments.event_stream import entry
 from antom_payments.event_stream.entry import Mark
 from antom_payments.event_stream.snapshot import Snapshots
+from antom_payments.event_stream.starts import Starts
 from antom_payments.grpc_api import convert
 from antom_payments.money import Money, decimals
 from antom_payments.notifications import Counts
@@ -107,6 +108,10 @@ async def _silence_is_no(self: AntomClient, **words: Any) -> InquiryAnswer:
         return InquiryAnswer(exists=False)
 
 
+async def _from_the_oldest(self: Starts, *_: Any) -> Mark:
+    return self._encoder.mark_before(await self._log.oldest())
+
+
 def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
     return [column.desc() for column in columns]
 
@@ -171,6 +176,11 @@ BREAKAGES: Mapping[str, Breakage] = {
     "a start at a time is one event too late": Breakage(
         *(EventLog, "first_since", _one_too_late),
         "a start is where it says",
+        frozenset({"reader"}),
+    ),
+    "a cursor is taken for the start of the log": Breakage(
+        *(Starts, "_mark_of_cursor", _from_the_oldest),
+        "a resume goes on where its cursor says",
         frozenset({"reader"}),
     ),
     "an event tells whole units for smallest ones": Breakage(

@@ -179,9 +179,9 @@ class Reader:
         if self.stored.event_id and found and found != self.stored.event_id:
             self._history.violated("a rewound log is noticed", f"{self.name} after {self.stored}")
         if sequence < self.stored.sequence:
-            # What was pruned came back with a restore: its reader goes on before it.
-            self._begin_chapter(sequence)
-            return self._place(cursor, sequence)
+            # Not even when a restore brought back what was pruned before it.
+            told = f"{self.name} at #{sequence}, after #{self.stored.sequence}"
+            self._history.violated("a resume goes on where its cursor says", told)
         self._skips(self.stored.sequence, sequence, "resumed")
         return self._place(cursor, max(sequence, self.stored.sequence))
 
