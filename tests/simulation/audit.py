@@ -33,7 +33,6 @@ class Audit:
         self.antom_keys: dict[Process, Sequence[RSAPublicKey]] = {}
         """Whose answers a process of ours may believe."""
         self.forged: set[str] = set()
-        self.log_lines: list[str] = []
         self._witness = witness
         self._truth = truth
         self._history = history

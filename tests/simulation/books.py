@@ -98,6 +98,6 @@ def _outputs(room: Room) -> dict[str, str]:
     events = [json.dumps(row.body) for row in room.witness.rows.values()]
     streams = {reader.name: reader.received.decode("latin-1") for reader in room.readers}
     return {
-        "the log of a process": "\n".join(room.audit.log_lines),
+        "the log of a process": "\n".join(room.log_lines.all),
         "the events": "\n".join(events),
     } | streams

@@ -27,6 +27,7 @@ from antom_payments.payment_filter import PaymentOrder
 from antom_payments.reconcile import Reconciler
 from antom_payments.service import PaymentService
 from antom_payments.store import Applied, AppliedOutcome, EventLog, batch, listing
+from antom_payments.store.group_commit import GroupCommit
 from antom_payments.v1 import payment_pb2
 from simulation.readers import Place, Reader
 
@@ -35,6 +36,7 @@ _keeps = Reader._keeps
 _verifies_with = Verifier.__init__
 _first_since = EventLog.first_since
 _get_payment = PaymentService.get_payment
+_settle = GroupCommit._settle
 _inquire_payment = AntomClient.inquire_payment
 
 
@@ -112,6 +114,12 @@ async def _from_the_oldest(self: Starts, *_: Any) -> Mark:
     return self._encoder.mark_before(await self._log.oldest())
 
 
+async def _alone_or_not_at_all(self: GroupCommit[Any, Any], group: list[Any]) -> None:
+    if len(group) > 1:
+        raise ValueError("a bug")
+    await _settle(self, group)
+
+
 def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
     return [column.desc() for column in columns]
 
@@ -182,6 +190,10 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(Starts, "_mark_of_cursor", _from_the_oldest),
         "a resume goes on where its cursor says",
         frozenset({"reader"}),
+    ),
+    "a transaction of several breaks": Breakage(
+        *(GroupCommit, "_settle", _alone_or_not_at_all),
+        "nothing unexpected is logged",
     ),
     "an event tells whole units for smallest ones": Breakage(
         *(convert, "_money", _in_whole_units),

@@ -32,6 +32,7 @@ from simulation.callers import Callers
 from simulation.disk import Disk, put_back, snapshot
 from simulation.history import History
 from simulation.keepers import Keeper
+from simulation.log_lines import LogLines
 from simulation.loop import Process, SeededLoop
 from simulation.network import CALM, Network, Refused, WayToAntom, WayToUs
 from simulation.plan import SERVERS, SIDECARS
@@ -59,6 +60,7 @@ class Room:
         """Callers, subscribers and operators."""
         self.emulator = self._emulator(seed)
         self.truth = Truth(self.emulator, self.history)
+        self.log_lines = LogLines()
         self.witness = Witness(file, self.history, self.truth.judge)
         self.audit = Audit(self.witness, self.truth, self.history)
         self.disk = Disk(loop, Random(f"disk {seed}"), self.witness.committed)

@@ -74,7 +74,7 @@ def _run(seed: int, folder: Path, plan: Plan) -> Outcome:
     loop = SeededLoop(Random(f"loop {seed}"))
     with seeded(str(seed), loop.time), rare_looks():
         room = Room(seed, loop, file)
-        with room.disk.in_use(), _logs_heard(room.audit.log_lines):
+        with room.disk.in_use(), room.log_lines.heard():
             try:
                 loop.run_until_complete(loop.spawn(room.outer, _story(room, plan)))
             except Stuck:
@@ -238,9 +238,8 @@ def _closed(room: Room, plan: Plan) -> Outcome:
         history.violated(
             "no error goes unheard", f"{context.get('message')} {context.get('exception')!r}"
         )
-    for line in room.audit.log_lines:
-        if any(name in line for name in _BUGS):
-            history.violated("nothing unexpected is logged", line[:400])
+    for line in room.log_lines.unexpected:
+        history.violated("nothing unexpected is logged", line[:400])
     history.counts["statements"] += room.disk.statements
     history.counts["waits for a lock"] += room.disk.busy
     history.counts["turns"] += room.loop.turns
@@ -250,43 +249,6 @@ def _closed(room: Room, plan: Plan) -> Outcome:
     return Outcome(
         room.seed, plan, history.hash, tuple(history.violations), counts, tuple(history.lines)
     )
-
-
-_BUGS = (
-    "'inquiry_failed'",
-    "'reconcile_failed'",
-    "'unexpected'",
-    "streams end: the event log changed', 'error': 'StoreUnavailable'",
-)
-
-
-class _Heard(logging.Handler):
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__(logging.INFO)
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        told = record.msg
-        if isinstance(told, dict):
-            told = {name: value for name, value in told.items() if name != "_record"}
-        self._lines.append(f"{record.levelname} {told}")
-
-
-@contextmanager
-def _logs_heard(lines: list[str]) -> Iterator[None]:
-    """Keep what the product logs, and print none of it."""
-    logger = logging.getLogger("antom_payments")
-    kept = (logger.level, logger.propagate)
-    handler = _Heard(lines)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(kept[0])
-        logger.propagate = kept[1]
 
 
 @contextmanager
