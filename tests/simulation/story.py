@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -59,11 +61,16 @@ def shortened(
 
 
 def keep(story: Story, reason: str, folder: Path) -> Path:
-    """Write a story down as a regression: its seed and its steps, whatever plans become."""
-    file = folder / f"{story.shortest.seed}.json"
+    """Write a story down as a regression: its seed and its steps, whatever plans become.
+
+    A seed may have several; one that is there already is left as it is, its reason, too.
+    """
     steps = ",\n    ".join(json.dumps(step.json()) for step in story.shortest.plan)
+    digest = hashlib.sha256(steps.encode()).hexdigest()[:8]
+    file = folder / f"{story.shortest.seed}-{digest}.json"
     head = json.dumps({"seed": story.shortest.seed, "reason": reason}, indent=2)
-    file.write_text(f'{head[:-2]},\n  "plan": [\n    {steps}\n  ]\n}}\n')
+    with contextlib.suppress(FileExistsError), file.open("x") as there:
+        there.write(f'{head[:-2]},\n  "plan": [\n    {steps}\n  ]\n}}\n')
     return file
 
 

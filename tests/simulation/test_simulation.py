@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from simulation.breakages import BREAKAGES, broken
 from simulation.plan import Plan, plan_of
 from simulation.run import Outcome, run
-from simulation.story import keep, kept, shortened
+from simulation.story import Story, keep, kept, shortened
 from simulation.workers import outcomes
 
 SEEDS = 200
@@ -136,6 +137,20 @@ def test_a_story_has_the_steps_that_matter_and_is_kept(folder: Path) -> None:
     assert "what is forged is refused" in str(story)
     assert (again.hash, again.violations) == (story.shortest.hash, story.shortest.violations)
     assert not run(*_arguments(file, folder)).violations
+
+
+def test_a_kept_story_overwrites_no_other(folder: Path) -> None:
+    outcome = run(7, folder, plan_of(7)[:3])
+    shorter = replace(outcome, plan=outcome.plan[:2])
+    files = [
+        keep(Story(outcome, shortest), reason, folder)
+        for shortest, reason in ((outcome, "first"), (shorter, "second"), (outcome, "third"))
+    ]
+    assert files[0] == files[2] != files[1]
+    assert [kept(file)[1:] for file in files[:2]] == [
+        (outcome.plan, "first"),
+        (shorter.plan, "second"),
+    ]
 
 
 def _arguments(file: Path, folder: Path) -> tuple[int, Path, Plan]:
