@@ -13,13 +13,12 @@ from antom_payments.notifications.app import ACKNOWLEDGEMENT
 from simulation.history import History
 from simulation.loop import Process
 from simulation.network import HttpAnswer
-from simulation.seals import is_sealed
+from simulation.replicas import next_antom_key
+from simulation.seals import is_answer_sealed, is_notification_sealed
 from simulation.truth import Truth
 from simulation.witness import Witness
 
 _SESSION = "createPaymentSession"
-_INQUIRY = "inquiryPayment"
-_NOTHING_CAME = (b'"ORDER_NOT_EXIST"', b'"paymentStatus":"FAIL"')
 _LONGEST_CALL_SECONDS = 30.0
 """Three times the budget of a call to our processes."""
 
@@ -32,7 +31,8 @@ class Audit:
         """Notifications by the hash of their body, and when they were acknowledged last."""
         self.antom_keys: dict[Process, Sequence[RSAPublicKey]] = {}
         """Whose answers a process of ours may believe."""
-        self.forged: set[str] = set()
+        self.taken_forged: list[str] = []
+        """What was acknowledged, and signed with no key that its receiver accepts."""
         self._witness = witness
         self._truth = truth
         self._history = history
@@ -78,22 +78,31 @@ class Audit:
             self._truth.refused.add(json.loads(body)["paymentRequestId"])
 
     def reached(self, request: httpx.Request, answer: HttpAnswer, sender: Process) -> None:
-        """Remember when Antom last told a process of ours that nothing came of a payment."""
-        if not is_sealed(request, answer, self.antom_keys[sender]):
+        """Remember what a process of ours may conclude from: what Antom signed with its keys."""
+        if not is_answer_sealed(request, answer, self.antom_keys[sender]):
+            if is_answer_sealed(request, answer, [next_antom_key().public_key()]):
+                self._history.count("an answer comes with the next key too early")
             return
-        tells_lapse = any(words in answer.body for words in _NOTHING_CAME)
-        if tells_lapse and request.url.path.endswith(_INQUIRY):
-            name = json.loads(request.content).get("paymentRequestId", "")
-            self._truth.lapse_told[name] = self._truth.now()
+        operation = request.url.path.rpartition("/")[2]
+        told = json.loads(answer.body)
+        asked = json.loads(request.content)
+        name = asked.get("paymentRequestId") or told.get("paymentRequestId", "")
+        self._truth.heard(operation, name, told)
 
-    def acknowledged(self, body: bytes, answer: HttpAnswer) -> None:
-        """What a sidecar acknowledges is stored by now, and has its one event."""
+    def answered(self, request: httpx.Request, answer: HttpAnswer, receiver: Process) -> None:
+        """What a sidecar acknowledges is Antom's, is stored by now, and has its one event."""
+        digest = hashlib.sha256(request.content).hexdigest()
+        is_sealed = is_notification_sealed(request, self.antom_keys[receiver])
         if answer.status != 200 or answer.body != ACKNOWLEDGEMENT:
             self._history.count(f"notification answered {answer.status}")
+            if answer.status == 401 and is_sealed:
+                self._history.violated("what Antom signs is taken", digest[:12])
+            if not is_sealed and is_notification_sealed(request, [next_antom_key().public_key()]):
+                self._history.count("a notification comes with the next key too early")
             return
         self._history.count("notification acknowledged")
-        digest = hashlib.sha256(body).hexdigest()
-        if digest in self.forged:
+        if not is_sealed:
+            self.taken_forged.append(digest[:12])
             self._history.violated("what is forged is refused", digest[:12])
         self.acknowledgements[digest] = self._history.clock()
         self._look_for(digest)

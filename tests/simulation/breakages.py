@@ -120,6 +120,10 @@ async def _alone_or_not_at_all(self: GroupCommit[Any, Any], group: list[Any]) ->
     await _settle(self, group)
 
 
+def _believed(*_: Any) -> None:
+    return None
+
+
 def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
     return [column.desc() for column in columns]
 
@@ -156,6 +160,11 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(Verifier, "verify", _anybodys),
         "what is forged is refused",
         frozenset({"forged"}),
+    ),
+    "answers are believed unsigned": Breakage(
+        *(AntomClient, "_verify", _believed),
+        "an event comes of an answer that Antom signed",
+        frozenset({"answer fault"}),
     ),
     "amounts are not compared": Breakage(
         *(decision, "_is_about_another_amount", lambda *_: False),

@@ -118,28 +118,27 @@ class Network:
         return await answer
 
 
-async def ask_application(
-    app: Any, method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
-) -> HttpAnswer:
+async def ask(app: Any, request: httpx.Request) -> HttpAnswer:
     """Let an ASGI application answer one request."""
+    target = request.url.raw_path
     path, _, query = target.partition(b"?")
     severed: list[bool] = []
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": method,
+        "method": request.method,
         "scheme": "http",
         "path": path.decode(),
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": headers,
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
         "client": ("192.0.2.1", 1),
         "server": ("192.0.2.2", 80),
         "extensions": {_SEVER: {"abort": lambda: severed.append(True)}},
     }
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    messages = [{"type": "http.request", "body": request.content, "more_body": False}]
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -170,7 +169,7 @@ class Ear(Protocol):
     def reached(self, request: httpx.Request, answer: HttpAnswer, sender: Process) -> None:
         """Antom's answer has come to the process that asked."""
 
-    def acknowledged(self, body: bytes, answer: HttpAnswer) -> None:
+    def answered(self, request: httpx.Request, answer: HttpAnswer, receiver: Process) -> None:
         """A sidecar has answered a notification, whether or not that arrives."""
 
 
@@ -217,12 +216,8 @@ class WayToAntom(httpx.AsyncBaseTransport):
         return _as_response(answer)
 
     async def _carried(self, operation: str, request: httpx.Request) -> HttpAnswer:
-        headers = [(name.lower(), value) for name, value in request.headers.raw]
-
         async def served() -> HttpAnswer:
-            answer = await ask_application(
-                self._gateway, request.method, request.url.raw_path, headers, request.content
-            )
+            answer = await ask(self._gateway, request)
             self._ear.told(operation, request.content, answer)
             return answer
 
@@ -268,15 +263,12 @@ class WayToUs(httpx.AsyncBaseTransport):
         return _as_response(answer)
 
     async def _carried(self, request: httpx.Request) -> HttpAnswer:
-        headers = [(name.lower(), value) for name, value in request.headers.raw]
         try:
             process, app = self._choose()
 
             async def served() -> HttpAnswer:
-                answer = await ask_application(
-                    app, request.method, request.url.raw_path, headers, request.content
-                )
-                self._ear().acknowledged(request.content, answer)
+                answer = await ask(app, request)
+                self._ear().answered(request, answer, process)
                 return answer
 
             return await self._network.call(process, served)

@@ -64,6 +64,8 @@ def plan_of(seed: int) -> Plan:
     draw.amounts()
     draw.random = Random(f"silence {seed}")
     draw.silence()
+    draw.random = Random(f"next key {seed}")
+    draw.next_key()
     return sorted(draw.steps, key=lambda step: step.at)
 
 
@@ -280,3 +282,15 @@ class _Draw:
         self.add(_SILENT_FROM, "notification fault", **unheard)
         if not about["life"] and self.chance(0.4):
             self.add(self.time(_SILENT_FROM + 1, 3_500), "buyer", id=name, action="approve")
+
+    def next_key(self) -> None:
+        """Antom signs with its next key by mistake, before or after our processes accept it."""
+        random = self.random
+        if self.chance(0.3):
+            about: dict[str, Any] = {"payment_request_id": random.choice(self.ids)}
+            about["operation"] = random.choice(("createPaymentSession", "inquiryPayment"))
+            words = about | {"fault": "NEXT_KEY", "times": random.choice((1, 2, 6))}
+            self.add(self.time(0, 90), "answer fault", **words)
+        if self.chance(0.3):
+            words = {"payment_request_id": random.choice(self.ids), "fault": "NEXT_KEY"}
+            self.add(self.time(0, 60), "notification fault", **words, times=random.choice((1, 3)))

@@ -190,7 +190,6 @@ class Room:
         """Exchange Antom's key: both are accepted before Antom signs with the next one."""
         await self._accept(self.antom_keys[0], replicas.next_antom_key().public_key())
         self.emulator.signers.antom = self.emulator.signers.next
-        self.truth.rotation_time = self.now()
         self.history.count("Antom signs with the next key")
         await asyncio.sleep(pause)
         await self._accept(self.antom_keys[-1])

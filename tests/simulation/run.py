@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import logging
 import shutil
 import sys
@@ -18,6 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import httpx
+
 from antom_payments.antom.signing import Signer
 from antom_payments.errors import StoreUnavailable
 from antom_payments.housekeeping import prune_once
@@ -29,10 +30,10 @@ from simulation import replicas
 from simulation.books import close
 from simulation.disk import Disk
 from simulation.loop import SeededLoop, Stuck
-from simulation.network import Cut, Refused, Weather, ask_application
+from simulation.network import Cut, Refused, Weather, ask
 from simulation.plan import CHAOS_SECONDS, Plan, Step, plan_of
 from simulation.randomness import seeded
-from simulation.replicas import MERCHANTS, NOTIFY_PATH
+from simulation.replicas import MERCHANTS, NOTIFY_PATH, NOTIFY_URL
 from simulation.room import Room, rare_looks
 from simulation.walks import walk
 from worth import worth
@@ -207,24 +208,22 @@ async def _forge(room: Room, name: str) -> None:
     client_id = MERCHANTS["shop-a"]
     signer = Signer(replicas.merchant_key(), client_id)
     headers = {
-        b"client-id": client_id.encode(),
-        b"request-time": time.encode(),
-        b"signature": signer.signature_header("POST", NOTIFY_PATH, time, body).encode(),
-        b"content-type": b"application/json",
+        "client-id": client_id,
+        "request-time": time,
+        "signature": signer.signature_header("POST", NOTIFY_PATH, time, body),
+        "content-type": "application/json",
     }
-    room.audit.forged.add(hashlib.sha256(body).hexdigest())
+    request = httpx.Request("POST", NOTIFY_URL, headers=headers, content=body)
     sidecars = room.sidecars()
     if not sidecars:
         return
-    app = sidecars[0].app
+    one = sidecars[0]
 
     async def told() -> None:
-        target = NOTIFY_PATH.encode()
-        answer = await ask_application(app, "POST", target, list(headers.items()), body)
-        room.audit.acknowledged(body, answer)
+        room.audit.answered(request, await ask(one.app, request), one.process)
 
     try:
-        await room.network.call(sidecars[0].process, told)
+        await room.network.call(one.process, told)
     except (Refused, Cut):
         return
     room.history.count("forged notification")

@@ -1,4 +1,4 @@
-"""Which of Antom's answers a process of ours may believe, looked at without the product's eyes."""
+"""Which of Antom's messages a process of ours may believe, looked at without the product's eyes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,29 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from simulation.network import HttpAnswer
 
+Keys = Sequence[RSAPublicKey]
 
-def is_sealed(request: httpx.Request, answer: HttpAnswer, keys: Sequence[RSAPublicKey]) -> bool:
+
+def is_answer_sealed(request: httpx.Request, answer: HttpAnswer, keys: Keys) -> bool:
     """Whether one of ``keys`` signed ``answer``, for the asking client (antom-api 1.3 to 1.5)."""
-    told = {name.decode().lower(): value.decode() for name, value in answer.headers}
-    client_id = request.headers["client-id"]
-    text = told.get("signature", "").partition("signature=")[2]
-    if not text or told.get("client-id") != client_id:
+    told = httpx.Headers(answer.headers)
+    if told.get("client-id") != request.headers["client-id"]:
         return False
-    head = f"{request.method} {request.url.raw_path.decode()}\n{client_id}.{told['response-time']}."
-    signature, signed = base64.b64decode(unquote(text)), head.encode() + answer.body
+    return _is_sealed(request, told, told.get("response-time", ""), answer.body, keys)
+
+
+def is_notification_sealed(request: httpx.Request, keys: Keys) -> bool:
+    """Whether one of ``keys`` signed a notification (antom-api 1.9)."""
+    told = request.headers
+    return _is_sealed(request, told, told["request-time"], request.content, keys)
+
+
+def _is_sealed(
+    request: httpx.Request, told: httpx.Headers, time: str, body: bytes, keys: Keys
+) -> bool:
+    text = told.get("signature", "").partition("signature=")[2]
+    head = f"{request.method} {request.url.raw_path.decode()}\n{told['client-id']}.{time}."
+    signature, signed = base64.b64decode(unquote(text)), head.encode() + body
     return any(_has_signed(key, signature, signed) for key in keys)
 
 

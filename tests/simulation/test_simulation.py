@@ -42,11 +42,14 @@ MET = (
     *("source API", "source INQUIRY", "source NOTIFICATION"),
     *(f"ends {state}" for state in ("SUCCEEDED", "AUTHORIZED", "FAILED", "CANCELLED", "EXPIRED")),
     *(f"event PAYMENT_{end}" for end in ("AUTHORIZED", "SUCCEEDED", "FAILED", "CANCELLED")),
+    *("answers go wrong: NEXT_KEY", "an answer comes with the next key too early"),
+    *("notifications go wrong: NEXT_KEY", "a notification comes with the next key too early"),
     *("notifications go wrong: OTHER_AMOUNT", "event AMOUNT_MISMATCH"),
     *("Antom is silent about a payment", "event PAYMENT_EXPIRED"),
     *("event SESSION_RENEWED", "event CAPTURE_SUCCEEDED", "event CAPTURE_FAILED"),
 )
 """What must have happened: a simulation in which nothing goes wrong shows nothing."""
+_SIGNED_WRONGLY = {"answer fault", "notification fault", "silence"}
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 
 
@@ -128,8 +131,10 @@ def test_what_is_broken_on_purpose_is_noticed(name: str, folder: Path) -> None:
 
 def test_a_story_has_the_steps_that_matter_and_is_kept(folder: Path) -> None:
     seed = next(seed for seed in range(400) if "forged" in {s.kind for s in plan_of(seed)})
+    # Without what else is signed wrongly.
+    plan = [step for step in plan_of(seed) if step.kind not in _SIGNED_WRONGLY]
     with broken("signatures are not looked at"):
-        story = shortened(run(seed, folder), folder, seconds=60)
+        story = shortened(run(seed, folder, plan), folder, seconds=60)
         file = keep(story, "somebody believed it", folder)
         again = run(*_arguments(file, folder))
     assert "forged" in {step.kind for step in story.shortest.plan}

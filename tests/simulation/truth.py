@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from datetime import datetime, timedelta
+from typing import Any
 
 from antom_payments.antom.messages import parse_notification
 from antom_payments.emulator import Emulator
@@ -18,7 +20,6 @@ from simulation.witness import Row
 
 ACCOUNTS = {client_id: name for name, client_id in MERCHANTS.items()}
 """Merchant accounts by their client ids."""
-_LONGEST_WAY = timedelta(seconds=60)
 _SESSION_LIFE = timedelta(hours=1)
 """Of a payment whose session was never confirmed (design 7)."""
 _CLOSING_TIME = timedelta(minutes=14)
@@ -37,14 +38,23 @@ class Truth:
         self.history = history
         self.refused: set[str] = set()
         """Ids of which Antom refused a session."""
-        self.rotation_time: datetime | None = None
-        """From when on Antom signs with its next key."""
-        self.lapse_told: dict[str, datetime] = {}
-        """When Antom last told a process of ours that nothing came of a payment, by its id."""
+        self._heard: Counter[tuple[str, str]] = Counter()
+        """What Antom told processes of ours, so that they had to believe it, by payment."""
+        self._concluded: Counter[tuple[str, str]] = Counter()
+        """Events of sessions, by what must have been heard for each."""
+        self._lapse_told: dict[str, datetime] = {}
+        """When Antom last told a process of ours that nothing came of a payment."""
 
     def now(self) -> datetime:
         """The time at Antom."""
         return self.emulator.timeline.now()
+
+    def heard(self, operation: str, payment_request_id: str, told: dict[str, Any]) -> None:
+        """An answer about a payment came to a process of ours that accepts its signature."""
+        result = told["result"]
+        self._heard[f"{operation} {result['resultStatus']}", payment_request_id] += 1
+        if told.get("paymentStatus") == "FAIL" or result["resultCode"] == "ORDER_NOT_EXIST":
+            self._lapse_told[payment_request_id] = self.now()
 
     def payment(self, payment_request_id: str) -> Payment | None:
         """Antom's record."""
@@ -80,26 +90,6 @@ class Truth:
             if one.spoilt is NotificationFaultKind.OTHER_AMOUNT
         }
 
-    def judge_deliveries(self) -> None:
-        """What Antom signed was taken for Antom's, but for what was on its way for too long."""
-        rotated = self.rotation_time
-        for delivery in self.emulator.deliveries:
-            for attempt in delivery.attempts:
-                # Signed with the last key, it may have come when that was removed.
-                is_late = rotated is not None and rotated - _LONGEST_WAY < attempt.time <= rotated
-                if attempt.status == 401 and attempt.spoilt is None and not is_late:
-                    told = f"notification {delivery.number} of {delivery.payment_request_id}"
-                    self.history.violated("what Antom signs is taken", told)
-
-    def taken_forged(self) -> list[str]:
-        """Deliveries that were acknowledged with a signature of something else."""
-        return [
-            f"notification {delivery.number} of {delivery.payment_request_id}"
-            for delivery in self.emulator.deliveries
-            for attempt in delivery.attempts
-            if attempt.spoilt is NotificationFaultKind.BADLY_SIGNED and not attempt.fault
-        ]
-
     def secrets(self) -> set[str]:
         """What must never be seen outside of the encrypted columns and a caller's own answer."""
         found = set()
@@ -114,8 +104,21 @@ class Truth:
         if not _is_true(row, payment, self.refused):
             status = payment.status if payment else "not known"
             self.history.violated("no event without a cause", f"{row.told}; Antom: {status}")
+        if not self._was_heard(row):
+            self.history.violated("an event comes of an answer that Antom signed", row.told)
         if row.type is EventType.PAYMENT_EXPIRED and (wrong := self._wrong_lapse(row, payment)):
             self.history.violated("a payment expires in its time", f"{row.told} {wrong}")
+
+    def _was_heard(self, row: Row) -> bool:
+        """Whether an answer that may be believed came before an event that follows from one."""
+        name = row.payment_request_id
+        if row.type in _ANSWERED:
+            told = (_ANSWERED[row.type], name)
+            self._concluded[told] += 1
+            return self._concluded[told] <= self._heard[told]
+        # ORDER_NOT_EXIST is an F.
+        inquired = (self._heard[f"inquiryPayment {status}", name] for status in "SF")
+        return row.source != "INQUIRY" or any(inquired)
 
     def _wrong_lapse(self, row: Row, payment: Payment | None) -> str:
         """Why a payment may not have expired yet: our clock alone concludes nothing, nor Antom's.
@@ -134,7 +137,7 @@ class Truth:
             # Of a session that no process heard of, none can tell when it ends: no margin.
             if self.now() < last + _CLOSING_TIME - MOST_SKEW:
                 return f"while Antom has a session until {last}"
-        told = self.lapse_told.get(row.payment_request_id)
+        told = self._lapse_told.get(row.payment_request_id)
         if told is None or told < due:
             return f"though Antom last told so at {told}, before {due}"
         return ""
@@ -169,6 +172,12 @@ _WITHOUT_PAYMENT = {
     EventType.SDK_EVENT_REPORTED,
 }
 _CAPTURE_OUTCOMES = {"S": "SUCCEEDED", "F": "FAILED", "U": "PROCESSING"}
+_ANSWERED = {
+    EventType.SESSION_CREATED: "createPaymentSession S",
+    EventType.SESSION_RENEWED: "createPaymentSession S",
+    EventType.SESSION_REFUSED: "createPaymentSession F",
+}
+"""Events that each need an answer of their own."""
 _OF_CAPTURES = {EventType.CAPTURE_SUCCEEDED: "S", EventType.CAPTURE_FAILED: "F"}
 
 
