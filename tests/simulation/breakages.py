@@ -30,6 +30,7 @@ from antom_payments.store import Applied, AppliedOutcome, EventLog, batch, listi
 from antom_payments.store.group_commit import GroupCommit
 from antom_payments.v1 import payment_pb2
 from simulation.readers import Place, Reader
+from simulation.room import Room
 
 _apply = PaymentService.apply_notification
 _keeps = Reader._keeps
@@ -124,6 +125,10 @@ def _believed(*_: Any) -> None:
     return None
 
 
+def _breaks(*_: Any, **__: Any) -> None:
+    raise KeyError("a bug")
+
+
 def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
     return [column.desc() for column in columns]
 
@@ -160,6 +165,15 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(Verifier, "verify", _anybodys),
         "what is forged is refused",
         frozenset({"forged"}),
+    ),
+    "the simulation itself breaks": Breakage(
+        *(Room, "mend", _breaks),
+        "a run comes to its end",
+    ),
+    "a caller gets an error of no kind": Breakage(
+        *(PaymentService, "get_payment", _breaks),
+        "no step fails",
+        frozenset({"read"}),
     ),
     "answers are believed unsigned": Breakage(
         *(AntomClient, "_verify", _believed),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from invariants import Violation
+
+_FRAMES = 4
 
 
 @dataclass
@@ -37,3 +41,10 @@ class History:
     def hash(self) -> str:
         """The same for the same lines."""
         return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()[:16]
+
+
+def in_few_words(error: Exception) -> str:
+    """What broke and where, innermost last, without the paths of a machine."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    places = [f"{Path(one.filename).name}:{one.lineno} {one.name}" for one in frames]
+    return f"{error!r:.300} at {', '.join(places)}"

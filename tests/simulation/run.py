@@ -29,6 +29,7 @@ from invariants import Violation
 from simulation import replicas
 from simulation.books import close
 from simulation.disk import Disk
+from simulation.history import in_few_words
 from simulation.loop import SeededLoop, Stuck
 from simulation.network import Cut, Refused, Weather, ask
 from simulation.plan import CHAOS_SECONDS, Plan, Step, plan_of
@@ -41,6 +42,7 @@ from worth import worth
 _MEND_SECONDS = 40.0
 _DAY_SECONDS = 25.5 * 3600.0
 """Antom's last resend comes after 24 h 22 min."""
+_ENDS = "a run comes to its end"
 _OF_THE_KILLED: list[Callable[[], Any]] = []
 
 
@@ -79,7 +81,9 @@ def _run(seed: int, folder: Path, plan: Plan) -> Outcome:
             try:
                 loop.run_until_complete(loop.spawn(room.outer, _story(room, plan)))
             except Stuck:
-                room.history.violated("a run comes to its end", "it does not")
+                room.history.violated(_ENDS, "it does not")
+            except Exception as error:  # noqa: BLE001 - whatever breaks is told with its seed
+                room.history.violated(_ENDS, in_few_words(error))
             outcome = _closed(room, plan)
             # Whatever ends from here on was ended by us.
             loop.let_go()
@@ -130,7 +134,14 @@ async def _mended(room: Room) -> None:
 
 
 def _begin(room: Room, step: Step) -> None:
-    room.loop.spawn(room.outer, _done(room, step))
+    room.loop.spawn(room.outer, _tried(room, step))
+
+
+async def _tried(room: Room, step: Step) -> None:
+    try:
+        await _done(room, step)
+    except Exception as error:  # noqa: BLE001 - nobody waits for a step, nor would hear of it
+        room.history.violated("no step fails", f"{step.kind}: {in_few_words(error)}")
 
 
 async def _done(room: Room, step: Step) -> None:
@@ -232,7 +243,10 @@ async def _forge(room: Room, name: str) -> None:
 def _closed(room: Room, plan: Plan) -> Outcome:
     """The end of the run."""
     history = room.history
-    close(room)
+    try:
+        close(room)
+    except Exception as error:  # noqa: BLE001 - of half a run, perhaps
+        history.violated(_ENDS, in_few_words(error))
     for context in room.loop.unhandled:
         history.violated(
             "no error goes unheard", f"{context.get('message')} {context.get('exception')!r}"

@@ -144,6 +144,16 @@ def test_a_story_has_the_steps_that_matter_and_is_kept(folder: Path) -> None:
     assert not run(*_arguments(file, folder)).violations
 
 
+def test_a_run_that_breaks_is_told_with_its_seed_and_others_go_on(folder: Path) -> None:
+    with broken("the simulation itself breaks") as rule:
+        first, second = run(7, folder), run(8, folder)
+    assert rule in first.invariants & second.invariants
+    assert "seed 7" in str(Story(first, first))
+    assert "KeyError('a bug') at " in str(first.violations[0])
+    assert "_mended" in str(first.violations[0])
+    assert not run(8, folder).violations
+
+
 def test_a_kept_story_overwrites_no_other(folder: Path) -> None:
     outcome = run(7, folder, plan_of(7)[:3])
     shorter = replace(outcome, plan=outcome.plan[:2])
