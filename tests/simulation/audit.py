@@ -13,6 +13,7 @@ from antom_payments.notifications.app import ACKNOWLEDGEMENT
 from simulation.history import History
 from simulation.loop import Process
 from simulation.network import HttpAnswer
+from simulation.owed import Owed
 from simulation.replicas import next_antom_key
 from simulation.seals import is_answer_sealed, is_notification_sealed
 from simulation.truth import Truth
@@ -27,8 +28,8 @@ class Audit:
     """Judges each request and each answer as it passes."""
 
     def __init__(self, witness: Witness, truth: Truth, history: History) -> None:
-        self.acknowledgements: dict[str, float] = {}
-        """Notifications by the hash of their body, and when they were acknowledged last."""
+        self.acknowledgements: Owed[str] = Owed()
+        """Notifications that were acknowledged, by the hash of their body."""
         self.antom_keys: dict[Process, Sequence[RSAPublicKey]] = {}
         """Whose answers a process of ours may believe."""
         self.taken_forged: list[str] = []
@@ -39,14 +40,15 @@ class Audit:
         self._asking: dict[str, list[Process]] = {}
         self._sure_from = 0.0
         """When every call began after the last restore."""
+        self._restore_time = -1.0
 
     def restored(self, dump_time: float, *, running: bool) -> None:
         """What was acknowledged since the dump is the operator's loss.
 
         A call that began before lost its intent and its lease, too, where processes ran on.
         """
-        kept = {one: at for one, at in self.acknowledgements.items() if at < dump_time}
-        self.acknowledgements = kept
+        self.acknowledgements.take_back(dump_time)
+        self._restore_time = self._history.clock()
         self._asking.clear()
         if running:
             self._sure_from = self._history.clock() + _LONGEST_CALL_SECONDS
@@ -89,7 +91,9 @@ class Audit:
         name = asked.get("paymentRequestId") or told.get("paymentRequestId", "")
         self._truth.heard(operation, name, told)
 
-    def answered(self, request: httpx.Request, answer: HttpAnswer, receiver: Process) -> None:
+    def answered(
+        self, request: httpx.Request, answer: HttpAnswer, receiver: Process, since: float
+    ) -> None:
         """What a sidecar acknowledges is Antom's, is stored by now, and has its one event."""
         digest = hashlib.sha256(request.content).hexdigest()
         is_sealed = is_notification_sealed(request, self.antom_keys[receiver])
@@ -104,8 +108,10 @@ class Audit:
         if not is_sealed:
             self.taken_forged.append(digest[:12])
             self._history.violated("what is forged is refused", digest[:12])
-        self.acknowledgements[digest] = self._history.clock()
-        self._look_for(digest)
+        if since > self._restore_time:
+            # Else what was stored for it may have been taken while it was answered.
+            self.acknowledgements.owe(digest, self._history.clock())
+            self._look_for(digest)
 
     def _look_for(self, digest: str) -> None:
         query = (

@@ -6,8 +6,8 @@ import json
 
 import invariants
 from antom_payments.payment import PaymentState
-from invariants import Acknowledged, FactKey, StoredFact, StoredPayment
-from simulation.callers import SECRET, Promises
+from invariants import FactKey, StoredFact, StoredPayment
+from simulation.callers import SECRET
 from simulation.room import Room
 from simulation.witness import Witness
 
@@ -36,7 +36,7 @@ def _history(room: Room) -> invariants.History:
         told=frozenset(said.values()),
         taken_forged=room.audit.taken_forged,
         refused=frozenset(room.callers.promises.refused),
-        acknowledged=_acknowledged(room.callers.promises),
+        acknowledged=list(room.callers.promises.answers),
         subscribers=[chapter for reader in room.readers for chapter in reader.chapters],
         outputs=_outputs(room),
         secrets={f"{one[:8]}…": one for one in sorted({SECRET, *truth.secrets()})},
@@ -84,12 +84,6 @@ def _of_other_amounts(room: Room) -> frozenset[str]:
     wrong = room.truth.of_other_amounts()
     rows = room.witness.connection.execute(query)
     return frozenset(notification_id for notification_id, digest in rows if digest in wrong)
-
-
-def _acknowledged(promises: Promises) -> list[Acknowledged]:
-    """What callers were told, and no restore took since."""
-    known = [Acknowledged(name, 0, merchant) for merchant, name in promises.sessions]
-    return known + promises.answers
 
 
 def _outputs(room: Room) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -29,6 +32,8 @@ from antom_payments.service import PaymentService
 from antom_payments.store import Applied, AppliedOutcome, EventLog, batch, listing
 from antom_payments.store.group_commit import GroupCommit
 from antom_payments.v1 import payment_pb2
+from simulation import room
+from simulation.disk import snapshot
 from simulation.readers import Place, Reader
 from simulation.room import Room
 
@@ -129,6 +134,16 @@ def _breaks(*_: Any, **__: Any) -> None:
     raise KeyError("a bug")
 
 
+def _without_its_newest_event(file: Path, copy: Path) -> None:
+    snapshot(file, copy)
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as dump:
+        dump.execute(
+            "UPDATE payments SET version = version - 1 WHERE (merchant_account, payment_request_id)"
+            " = (SELECT merchant_account, payment_request_id FROM events ORDER BY sequence DESC)"
+        )
+        dump.execute("DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)")
+
+
 def _newest_first(_order: PaymentOrder, *columns: Any) -> list[Any]:
     return [column.desc() for column in columns]
 
@@ -174,6 +189,11 @@ BREAKAGES: Mapping[str, Breakage] = {
         *(PaymentService, "get_payment", _breaks),
         "no step fails",
         frozenset({"read"}),
+    ),
+    "a dump lacks what was told before it": Breakage(
+        *(room, "snapshot", _without_its_newest_event),
+        "I6",
+        frozenset({"restore"}),
     ),
     "answers are believed unsigned": Breakage(
         *(AntomClient, "_verify", _believed),

@@ -42,6 +42,7 @@ from antom_payments.session import Buyer, Order, PaymentMethod, SessionRequest
 from invariants import Acknowledged, states_of
 from simulation.history import History
 from simulation.network import Cut, Network, Refused
+from simulation.owed import Owed
 from simulation.replicas import MERCHANTS, NOTIFY_URL, Server
 from simulation.truth import Truth, was_paid
 from worth import worth
@@ -88,28 +89,24 @@ def session_request(words: dict[str, Any], now: datetime) -> SessionRequest:
 class Promises:
     """What callers were told, and may rely on: what was acknowledged is not lost."""
 
-    sessions: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Payments that callers know of, and when they were last told."""
-    versions: dict[tuple[str, str], int] = field(default_factory=dict)
-    """The newest version of a payment that anybody was shown."""
-    answers: list[Acknowledged] = field(default_factory=list)
+    answers: Owed[Acknowledged] = field(default_factory=Owed)
     """All that anybody was shown."""
-    refused: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Payments whose callers were told to take another id, and when."""
+    refused: Owed[tuple[str, str]] = field(default_factory=Owed)
+    """Payments whose callers were told to take another id."""
 
     def told(self, key: tuple[str, str], payment: Payment, now: float) -> None:
         """Somebody who asked for ``key`` was shown ``payment``."""
         shown = views.of_answer(payment)
-        self.answers.append(Acknowledged(key[1], shown.version, key[0], shown))
-        self.sessions[key] = now
-        self.versions[key] = max(self.versions.get(key, 0), payment.version)
+        self.answers.owe(Acknowledged(key[1], shown.version, key[0], shown), now)
+
+    def version(self, key: tuple[str, str]) -> int | None:
+        """The newest version of a payment that anybody was shown; None when nobody was."""
+        return max((one.version for one in self.answers if one.key == key), default=None)
 
     def taken_back(self, dump_time: float) -> None:
         """A restore: only what was told before the dump still holds."""
-        self.sessions = {key: at for key, at in self.sessions.items() if at < dump_time}
-        self.refused = {key: at for key, at in self.refused.items() if at < dump_time}
-        self.versions = {}
-        self.answers = []
+        self.answers.take_back(dump_time)
+        self.refused.take_back(dump_time)
 
 
 class Callers:
@@ -194,7 +191,7 @@ class Callers:
         )
         if epoch == self.epoch and not is_other:
             key = (request.merchant_account, name)
-            self.promises.refused[key] = self._network.loop.time()
+            self.promises.refused.owe(key, self._network.loop.time())
 
     def _created(self, request: SessionRequest, payment: Payment, session: Any, epoch: int) -> None:
         name = request.payment_request_id
@@ -215,7 +212,7 @@ class Callers:
         if expiry is None or self._now() < expiry - _SKEW:
             self._history.violated("a sound request is taken", request.payment_request_id)
         key = (request.merchant_account, request.payment_request_id)
-        if epoch == self.epoch and key in self.promises.sessions:
+        if epoch == self.epoch and self.promises.version(key) is not None:
             self._history.violated("what was told is not lost", f"{key[1]} is unknown")
 
     async def read(self, words: dict[str, Any]) -> None:
@@ -223,7 +220,7 @@ class Callers:
         name, fresh = words["id"], words["fresh"]
         key = PaymentKey(merchant_account=words["merchant"], payment_request_id=name)
         before, epoch = states_of(self._truth.at_antom(name)), self.epoch
-        known = self.promises.versions.get((words["merchant"], name), 0)
+        known = self.promises.version((words["merchant"], name))
         try:
             payment = await self._asked(
                 lambda server: server.service.get_payment(
@@ -233,7 +230,7 @@ class Callers:
             )
         except PaymentNotFound:
             self._history.count("read of nothing")
-            if known and epoch == self.epoch:
+            if known is not None and epoch == self.epoch:
                 self._history.violated("what was told is not lost", name)
             return
         except (*_REPEATED, AntomError) as error:
@@ -242,7 +239,7 @@ class Callers:
         self._history.count("fresh read" if fresh else "read")
         if epoch != self.epoch:
             return
-        if payment.version < known:
+        if known is not None and payment.version < known:
             self._history.violated(
                 "what was told is not lost", f"{name}: {payment.version} < {known}"
             )

@@ -169,8 +169,10 @@ class Ear(Protocol):
     def reached(self, request: httpx.Request, answer: HttpAnswer, sender: Process) -> None:
         """Antom's answer has come to the process that asked."""
 
-    def answered(self, request: httpx.Request, answer: HttpAnswer, receiver: Process) -> None:
-        """A sidecar has answered a notification, whether or not that arrives."""
+    def answered(
+        self, request: httpx.Request, answer: HttpAnswer, receiver: Process, since: float
+    ) -> None:
+        """A sidecar has answered what came to it at ``since``, whether or not that arrives."""
 
 
 class WayToAntom(httpx.AsyncBaseTransport):
@@ -263,15 +265,17 @@ class WayToUs(httpx.AsyncBaseTransport):
         return _as_response(answer)
 
     async def _carried(self, request: httpx.Request) -> HttpAnswer:
+        network = self._network
         try:
             process, app = self._choose()
 
             async def served() -> HttpAnswer:
+                since = network.loop.time()
                 answer = await ask(app, request)
-                self._ear().answered(request, answer, process)
+                self._ear().answered(request, answer, process, since)
                 return answer
 
-            return await self._network.call(process, served)
+            return await network.call(process, served)
         except Refused:
             raise httpx.ConnectError("refused") from None
         except Cut:

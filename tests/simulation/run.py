@@ -231,7 +231,8 @@ async def _forge(room: Room, name: str) -> None:
     one = sidecars[0]
 
     async def told() -> None:
-        room.audit.answered(request, await ask(one.app, request), one.process)
+        since = room.loop.time()
+        room.audit.answered(request, await ask(one.app, request), one.process, since)
 
     try:
         await room.network.call(one.process, told)
