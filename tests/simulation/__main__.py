@@ -12,6 +12,7 @@ from pathlib import Path
 
 from simulation.run import run
 from simulation.story import Story, keep
+from simulation.summary import summary
 from simulation.workers import outcomes
 
 _REGRESSIONS = Path(__file__).parent / "regressions"
@@ -51,8 +52,8 @@ def _run_all(seeds: range, workers: int) -> int:
                 rate = done / (told_at - began)
                 print(f"{done} of {len(seeds)} seeds, {rate:.1f}/s, {violations} violations")
                 sys.stdout.flush()
-    for kind, count in sorted(counts.items()):
-        print(f"{count:10,}  {kind}")
+    for line in summary(counts):
+        print(line)
     seconds = time.monotonic() - began
     print(f"{done} seeds in {seconds:.0f} s: {violations} violations")
     return 1 if violations else 0

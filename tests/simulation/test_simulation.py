@@ -18,6 +18,7 @@ from simulation.breakages import BREAKAGES, broken
 from simulation.plan import Plan, plan_of
 from simulation.run import Outcome, run
 from simulation.story import Story, keep, kept, shortened
+from simulation.summary import subject_of, summary
 from simulation.workers import outcomes
 
 SEEDS = 200
@@ -152,6 +153,18 @@ def test_a_run_that_breaks_is_told_with_its_seed_and_others_go_on(folder: Path) 
     assert "KeyError('a bug') at " in str(first.violations[0])
     assert "_mended" in str(first.violations[0])
     assert not run(8, folder).violations
+
+
+def test_a_summary_has_each_count_once_below_its_subject() -> None:
+    counts = Counter({kind: number for number, kind in enumerate(MET, 1)})
+    lines = list(summary(counts))
+    told = [one for line in lines if line.startswith("  ") for one in line.strip(" ,").split(", ")]
+    assert sorted(told) == sorted(f"{kind} {number}" for kind, number in counts.items())
+    assert lines[0] == "payments"
+    assert "other" not in lines
+    assert subject_of("reader Cut") == subject_of("reader's cursor expired") == "subscribers"
+    assert subject_of("read Cut") == "callers"
+    assert subject_of("what is new") == "other"
 
 
 def test_a_kept_story_overwrites_no_other(folder: Path) -> None:
