@@ -14,6 +14,8 @@ from simulation.run import run
 from simulation.story import Story, shortened
 
 _STORY_SECONDS = 60.0
+_SEEDS_OF_A_POOL = 1000
+"""Then its processes are new: what is killed in a run stays in their memory, to be quiet."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,11 @@ class Told:
 def outcomes(seeds: range, workers: int, folder: Path) -> Iterator[Told]:
     """Run ``seeds`` in so many processes; as they end."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (folder,)) as pool:
-        for future in as_completed([pool.submit(_one, seed) for seed in seeds]):
-            yield future.result()
+    for first in range(0, len(seeds), _SEEDS_OF_A_POOL):
+        part = seeds[first : first + _SEEDS_OF_A_POOL]
+        with ProcessPoolExecutor(workers, context, _begin, (folder,)) as pool:
+            for future in as_completed([pool.submit(_one, seed) for seed in part]):
+                yield future.result()
 
 
 def _begin(folder: Path) -> None:
