@@ -19,6 +19,15 @@ from antom_payments.payment import (
 )
 from facts import ABSORBING, LATER, NOW, OPEN, a_payment
 
+# The session's end
+
+
+def test_a_session_ends_when_antom_said_and_else_an_hour_after_the_intent() -> None:
+    told = NOW + timedelta(minutes=7)
+    assert a_payment(create_time=NOW, payment_session_expiry_time=told).session_end == told
+    assert a_payment(create_time=NOW).session_end == NOW + timedelta(hours=1)
+
+
 # The table
 
 # Written a second time, by hand, so that no cell changes unnoticed: the state after each news in

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
 from itertools import accumulate
 
-from antom_payments.expiry import CLOSING_TIME, expiry_due, session_end
+from antom_payments.expiry import CLOSING_TIME, expiry_due
 from antom_payments.payment import CaptureState, Payment, PaymentState
 
 _ORDER_PATIENCE = timedelta(minutes=2)
@@ -122,7 +122,7 @@ class Cadence:
         settled a day later is looked at by the hour: such payments only become more.
         """
         lapse = expiry_due(payment, self.closing)
-        ends = [time for time in (session_end(payment), lapse) if time > now]
+        ends = [time for time in (payment.session_end, lapse) if time > now]
         if not ends:
             is_stale = now - lapse >= _STALE
             return self._in(now, _HELD_SECONDS if is_stale else _LONGEST_PRESSING_SECONDS)

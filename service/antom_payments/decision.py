@@ -71,13 +71,12 @@ def contradicted(payment: Payment, now: datetime) -> Decision:
 def may_have_lapsed(payment: Payment, payment_id: str, now: datetime) -> bool:
     """Whether ``payment`` can have lapsed unpaid, by an answer that names ``payment_id``.
 
-    Not while a session lives or news is open, nor once a capture was told; and an order that does
-    not exist (no `payment_id`) is not the one that Antom named before. Looked at when the answer is
-    judged and again under the payment's lock, where other news may have come first.
+    Not while a session may live or news is open, nor once a capture was told; and an order that
+    does not exist (no `payment_id`) is not the one that Antom named before. Looked at when the
+    answer is judged and again under the payment's lock, where other news may have come first.
     """
     is_another = payment.payment_id is not None and not payment_id
-    expiry = payment.payment_session_expiry_time
-    is_payable = expiry is not None and expiry > now
+    is_payable = payment.session_end > now
     has_news = payment.inquiry_wanted or bool(payment.captures)
     return payment.state.is_open and not (is_another or is_payable or has_news)
 

@@ -17,8 +17,6 @@ from antom_payments.payment import Payment, PaymentState, Source
 CLOSING_TIME = timedelta(minutes=14)
 """How long after the session's expiry Antom closes an unpaid order, by default (antom-api 6.5)."""
 
-_DEFAULT_SESSION_LIFE = timedelta(hours=1)
-"""Antom's default (antom-api 6.5), for a payment whose session was never confirmed."""
 _MARGIN = timedelta(minutes=2)
 """By our clock, which may be ahead a little, and for Antom to make up its mind."""
 
@@ -26,14 +24,9 @@ _LAPSED_CODES = frozenset({"ORDER_IS_CLOSED", "PROCESS_FAIL"})
 """How a closed, unpaid order fails, by Antom's table and its sample (antom-api 5.3)."""
 
 
-def session_end(payment: Payment) -> datetime:
-    """When the buyer can pay no more; an hour from the intent while no session is confirmed."""
-    return payment.payment_session_expiry_time or payment.create_time + _DEFAULT_SESSION_LIFE
-
-
 def expiry_due(payment: Payment, closing: timedelta = CLOSING_TIME) -> datetime:
     """From when on, by our clock, an inquiry may conclude that ``payment`` has lapsed."""
-    return session_end(payment) + closing + _MARGIN
+    return payment.session_end + closing + _MARGIN
 
 
 def expired(
@@ -61,7 +54,7 @@ def expired(
     """
     if now < expiry_due(payment, closing):
         return None
-    if answer_time is None or answer_time < session_end(payment) + closing:
+    if answer_time is None or answer_time < payment.session_end + closing:
         return None
     lapsed = _failure(payment, facts) if exists else _not_placed(payment)
     if lapsed is None or not may_have_lapsed(payment, lapsed.payment_id, answer_time):

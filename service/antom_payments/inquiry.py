@@ -15,10 +15,12 @@ from antom_payments import alarm, telemetry
 from antom_payments.antom import AntomClient
 from antom_payments.antom.messages import InquiryAnswer
 from antom_payments.errors import PaymentNotFound
-from antom_payments.expiry import expired
+from antom_payments.expiry import expired, expiry_due
 from antom_payments.fact import Fact, FactKind
 from antom_payments.payment import Payment, Source
 from antom_payments.store import Applied, AppliedOutcome, Member, OrphanState, PaymentStore, kept
+
+_log = telemetry.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class Inquirer:
 
         Raises what `AntomClient.inquire_payment` raises: nothing is concluded then;
         StoreUnavailable when the answer could not be stored; and PaymentNotFound when the payment
-        is gone, because the database was restored meanwhile: what was told waits as an orphan's.
+        is gone, because the database was restored meanwhile: news waits as an orphan's, and that it
+        lapsed is dropped.
         """
         with telemetry.quiet_span("inquire", links=telemetry.links_elsewhere(payment.traceparent)):
             asked_at = self._now()
@@ -117,6 +120,13 @@ class Inquirer:
 
     def _facts(self, answer: InquiryAnswer, payment: Payment, asked_at: datetime) -> Sequence[Fact]:
         """What the answer tells; that an unpaid order lapsed, only time and answer together."""
+        if answer.time is None and asked_at >= expiry_due(payment, self._store.cadence.closing):
+            # It may never be concluded so, and nobody else would say why.
+            _log.error(
+                "antom_response_time_not_understood",
+                merchant_account=payment.merchant_account,
+                payment_request_id=payment.payment_request_id,
+            )
         lapse = expired(
             payment,
             exists=answer.exists,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -184,6 +184,10 @@ class Capture:
     capture_time: datetime | None = None
 
 
+DEFAULT_SESSION_LIFE = timedelta(hours=1)
+"""How long a session lives where Antom does not say (antom-api 6.5)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Payment:
     """One attempt to collect one amount. Key: (`merchant_account`, `payment_request_id`).
@@ -221,6 +225,11 @@ class Payment:
     """The log's number of the newest event; 0 while there is none. Set by the store."""
     inquiry_wanted: bool = False
     """Whether something asks for an inquiry: a contradiction, a mismatch."""
+
+    @property
+    def session_end(self) -> datetime:
+        """When the buyer can pay no more; by Antom's default while no session is confirmed."""
+        return self.payment_session_expiry_time or self.create_time + DEFAULT_SESSION_LIFE
 
     @property
     def taken_minor_units(self) -> int:

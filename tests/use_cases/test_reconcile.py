@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from use_cases.till import (
     SGD_42,
     Till,
     break_writes,
+    forget_all,
 )
 
 END_SECONDS = 3600
@@ -235,6 +237,57 @@ async def test_a_server_that_is_ahead_of_antom_expires_nothing_before_its_time(
     await pass_time(till, reconcile, 600, step=300)
     assert await till.news() == [EventType.SESSION_CREATED, EventType.PAYMENT_EXPIRED]
     assert (await whole_log(till.store))[-1].antom_time == true_time.now()
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["created after", "created before"])
+async def test_that_an_order_lapsed_is_nothing_about_another_that_takes_its_id_after_a_restore(
+    at_the_till: Till,
+    antom: ScriptedAntom,
+    reconcile: Reconciler,
+    caplog: pytest.LogCaptureFixture,
+    is_there: bool,
+) -> None:
+    till = at_the_till
+    await pass_time(till, reconcile, LAPSE_SECONDS - 30, step=60)
+    late = Held(NOT_SUBMITTED)
+    ends = till.clock.now() + timedelta(seconds=END_SECONDS)
+    antom.will(INQUIRY, late, NOT_SUBMITTED)
+    antom.will(SESSION, session(expiry=ends.isoformat()))
+    antom.asked.clear()
+    till.clock.advance(60)
+    looking = asyncio.create_task(reconcile.run_due())
+    await antom.was_asked()
+    await forget_all(till)
+    if is_there:
+        await till.create()
+    late.go_on.set()
+    async with asyncio.timeout(PATIENCE):
+        await looking
+    await till.create()
+    await reconcile.sweep()
+    await pass_time(till, reconcile, 120)
+    stored = await till.stored()
+    assert stored
+    assert stored.state is PaymentState.AWAITING_BUYER
+    assert EventType.PAYMENT_EXPIRED not in await till.news()
+    assert "inquiry_failed" not in caplog.text
+
+
+@pytest.mark.parametrize("life", [timedelta(hours=-1), timedelta(hours=1)])
+async def test_a_time_of_antom_that_cannot_be_read_expires_nothing_and_is_told(
+    at_the_till: Till,
+    antom: ScriptedAntom,
+    reconcile: Reconciler,
+    caplog: pytest.LogCaptureFixture,
+    life: timedelta,
+) -> None:
+    till = at_the_till
+    beyond_what_is_written = datetime(9999, 12, 31, tzinfo=UTC)
+    antom.now = lambda: beyond_what_is_written
+    await pass_time(till, reconcile, LAPSE_SECONDS + life.total_seconds(), step=600)
+    assert await till.news() == [EventType.SESSION_CREATED]
+    is_over = life > timedelta()
+    assert ("antom_response_time_not_understood" in caplog.text) is is_over
 
 
 async def test_an_order_never_expires_while_antom_does_not_answer(

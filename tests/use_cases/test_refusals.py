@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import delete
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import (
     AntomRefused,
@@ -21,7 +19,6 @@ from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.service import (
     SessionAnswer,
 )
-from antom_payments.store.tables import inquiries, payments, private_data
 from scripted_antom import (
     AUTHORIZED,
     INQUIRY,
@@ -40,6 +37,7 @@ from stored import whole_log
 from use_cases.till import (
     LEASE_SECONDS,
     Till,
+    forget_all,
 )
 
 
@@ -242,16 +240,6 @@ async def test_an_id_whose_order_is_over_gets_the_payment_as_it_ended(till: Till
     assert answer.session is None
     assert answer.payment.state is PaymentState.FAILED
     assert answer.payment.result_code == "ORDER_IS_CLOSED"
-
-
-async def forget_all(till: Till) -> None:
-    """As a restore to a dump of before does."""
-
-    async def forgotten(connection: AsyncConnection) -> None:
-        for table in (payments, private_data, inquiries):
-            await connection.execute(delete(table))
-
-    await till.store._database.write(forgotten)
 
 
 @pytest.mark.parametrize("told", [session(), refused()], ids=["session", "refusal"])

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import delete, event
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.antom import SessionPolicy
 from antom_payments.caller import EVERYONE
@@ -20,6 +21,7 @@ from antom_payments.service import (
 )
 from antom_payments.session import Buyer, Order, PaymentMethod, SessionRequest
 from antom_payments.store import PaymentStore
+from antom_payments.store.tables import events, facts, inquiries, payments, private_data
 from clock import FrozenClock
 from scripted_antom import (
     ScriptedAntom,
@@ -71,6 +73,16 @@ class Till:
 
     async def news(self) -> list[EventType]:
         return [event.type for event in await whole_log(self.store)]
+
+
+async def forget_all(till: Till) -> None:
+    """As a restore to a dump of before does."""
+
+    async def forgotten(connection: AsyncConnection) -> None:
+        for table in (events, facts, payments, private_data, inquiries):
+            await connection.execute(delete(table))
+
+    await till.store._database.write(forgotten)
 
 
 def break_writes(store: PaymentStore) -> tuple[asyncio.Event, Callable[[], None]]:

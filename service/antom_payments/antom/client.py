@@ -289,7 +289,9 @@ class AntomClient:
         return _Reply(result, message, told_at)
 
     def _verify(self, path: str, answer: Answer) -> datetime | None:
-        """When Antom signed this answer for our client id; returns only if it did.
+        """When Antom signed this answer for our client id, None when that is no time we can read.
+
+        Returns only when it did.
 
         Raises OutcomeUnknown for an unsigned U, else AntomUntrusted: that ends the call.
         """
@@ -313,10 +315,7 @@ class AntomClient:
         except SignatureInvalid as fault:
             _log.error("antom_answer_untrusted", reason=fault.reason.value)
             raise AntomUntrusted from None
-        told_at = parse_time(response_time)
-        if told_at is None:
-            _log.warning("antom_response_time_not_understood")
-        return told_at
+        return parse_time(response_time)
 
     def _not_understood(self, operation: Operation, fault: NotUnderstood) -> OutcomeUnknown:
         """A signed answer that cannot be read: it may say anything, so nothing is concluded."""

@@ -158,7 +158,7 @@ class Courier:
                 delivery.next_attempt_time = later
                 self._timeline.at(later, lambda: self._let_go(delivery))
             case NotificationFaultKind.OTHER_AMOUNT:
-                delivery.notification = of_another_amount(delivery.notification)
+                delivery.notification = of_another_amount(payment, delivery.notification)
                 self._attempt_at(delivery, now)
             case _:
                 copies = range(fault.copies or 0)

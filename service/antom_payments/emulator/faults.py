@@ -64,7 +64,7 @@ class NotificationFaultKind(StrEnum):
     REORDER = "REORDER"
     """It waits until the next notification of its payment was tried."""
     OTHER_AMOUNT = "OTHER_AMOUNT"
-    """It names ten times the amount, under Antom's own signature."""
+    """It names ten times the payment's amount, under Antom's own signature."""
     DROP = "DROP"
     """An attempt is lost on its way; the next one comes by Antom's schedule."""
     BADLY_SIGNED = "BADLY_SIGNED"

@@ -90,10 +90,10 @@ def capture_result(payment: Payment, capture: Capture, result: Result) -> Messag
     return notification
 
 
-def of_another_amount(notification: Message) -> Message:
-    """The notification with ten times its amount: more than was asked for, whatever it was."""
+def of_another_amount(payment: Payment, notification: Message) -> Message:
+    """The notification with ten times the payment's amount, also where it tells of a capture."""
     name = "captureAmount" if "captureAmount" in notification else "paymentAmount"
-    amount = notification[name]
+    amount = payment.amount.json_form()
     return notification | {name: amount | {"value": f"{amount['value']}0"}}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from antom_payments import telemetry
@@ -16,6 +16,7 @@ from antom_payments.decision import contradicted, decide, shows_only_held
 from antom_payments.errors import PaymentNotFound
 from antom_payments.fact import Fact, FactKind, Outcome
 from antom_payments.payment import (
+    DEFAULT_SESSION_LIFE,
     Decision,
     EventType,
     Payment,
@@ -34,9 +35,6 @@ from antom_payments.store.members import (
     SessionResult,
     WantedInquiry,
 )
-
-DEFAULT_SESSION_LIFE = timedelta(hours=1)
-"""Antom's default (antom-api 6.5), for an answer that names no expiry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,11 @@ class Batch:
         return replace(member, fact=fact)
 
     def tell(self, member: Member, now: datetime) -> Verdict:
-        """Decide one member, given all before it."""
+        """Decide one member, given all before it.
+
+        Raises PaymentNotFound for what an inquiry or a session's answer tells of a payment that a
+        restore took away meanwhile.
+        """
         self.traceparent, self.is_undecided = member.traceparent, member.is_undecided
         if member.session_result is not None:
             return self._tell_session(member.session_result, now)
@@ -138,6 +140,10 @@ class Batch:
         if fact is None:
             return Verdict(AppliedOutcome.QUARANTINED)
         key = self._payment_of(fact)
+        if key is None and (fact.outcome is Outcome.EXPIRED or not fact.payment_id):
+            # Of an inquiry about a payment that is gone. That it lapsed is no news of another that
+            # takes its id, and whose it is cannot be asked without Antom's id.
+            raise PaymentNotFound
         known = self.facts.get(fact.identity)
         if known is not None:
             return self._tell_again(known, member, key, now)
@@ -173,10 +179,7 @@ class Batch:
         return wanted
 
     def _tell_session(self, told: SessionResult, now: datetime) -> Verdict:
-        """Antom's answer to CreateSession. Told twice by the same asker, it changes nothing.
-
-        Raises PaymentNotFound when its intent is gone: the database was restored meanwhile.
-        """
+        """Antom's answer to CreateSession. Told twice by the same asker, it changes nothing."""
         key = told.key
         payment = self.payments.get(key)
         if payment is None:

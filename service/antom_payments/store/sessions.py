@@ -19,9 +19,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antom_payments.errors import PaymentRequestIdReused, SessionInFlight
-from antom_payments.payment import Payment, PaymentState
+from antom_payments.payment import DEFAULT_SESSION_LIFE, Payment, PaymentState
 from antom_payments.session import Session
-from antom_payments.store.batch import DEFAULT_SESSION_LIFE, Batch
+from antom_payments.store.batch import Batch
 from antom_payments.store.inquiries import Inquiries
 from antom_payments.store.members import PaymentKey, SessionResult
 from antom_payments.store.private_data import DataCipher
