@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,6 +36,32 @@ said.error("call_failed", rpc_method="/another")
 said.warning("the event log cannot be read", error="KeyError", exc_info=KeyError())
 raise KeyError
 """
+_DRAINS = """
+import asyncio, httpx
+from antom_payments import telemetry
+from antom_payments.notifications import HttpLimits, serving, uvicorn_config
+
+telemetry.configure_logs("INFO", "json")
+came = asyncio.Queue()
+
+async def app(scope, receive, send):
+    await came.put(scope["path"])
+    if scope["path"] == "/breaks":
+        raise KeyError
+    if scope["path"] == "/cancelled":
+        raise asyncio.CancelledError
+    await asyncio.Event().wait()
+
+async def main(*paths):
+    config = uvicorn_config(app, limits=HttpLimits(), count_refusal=print, grace_seconds=0)
+    async with httpx.AsyncClient(trust_env=False) as http, asyncio.TaskGroup() as calls:
+        async with serving(config, host="127.0.0.1", port=0) as port:
+            for path in paths:
+                calls.create_task(http.get(f"http://127.0.0.1:{port}{path}"))
+                await came.get()
+
+"""
+"""A sidecar's server, whose grace ends with requests under way."""
 
 
 def said_by(program: str) -> str:
@@ -70,6 +97,43 @@ def test_errors_that_no_fault_explains_are_found_once_each_and_show_no_secret() 
     assert "hunter2" not in "".join(found)
     assert found[-1].endswith("KeyError")
     assert max(map(len, found)) < 400
+
+
+@pytest.mark.parametrize("reason", ["another_payment", None])
+def test_answers_that_are_mixed_up_are_found(reason: str | None) -> None:
+    line = json.dumps({"event": "antom_answer_untrusted", "reason": reason, "level": "error"})
+    assert complaints({"a server": line}, {}) == [
+        f"a server said 1 times antom_answer_untrusted: {line}"
+    ]
+
+
+def test_answers_that_are_spoilt_on_purpose_are_no_complaint() -> None:
+    for reason in ("unsigned", "signature_mismatch", "another_client_id"):
+        line = json.dumps({"event": "antom_answer_untrusted", "reason": reason, "level": "error"})
+        assert complaints({"a server": line}, {}) == []
+
+
+def test_requests_that_a_drain_cut_off_are_no_complaint() -> None:
+    said = said_by(f"{_DRAINS}asyncio.run(main('/waits', '/waits'))")
+    assert said.count("Cancel 2 running task(s)") == 1, said
+    assert said.count("Exception in ASGI application") == 2, said
+    assert complaints({"a sidecar": said}, {}) == []
+
+
+@pytest.mark.parametrize("path", ["/breaks", "/cancelled"])
+def test_requests_that_break_before_a_drain_are_found(path: str) -> None:
+    said = said_by(f"{_DRAINS}asyncio.run(main('{path}', '/waits'))")
+    [found] = complaints({"a sidecar": said}, {})
+    assert found.startswith("a sidecar said 1 times Exception in ASGI application: "), said
+
+
+def test_no_more_is_cancelled_than_a_drain_said() -> None:
+    *lines, last = said_by(f"{_DRAINS}asyncio.run(main('/waits'))").splitlines()
+    [found] = complaints({"a sidecar": "\n".join([*lines, last, last])}, {})
+    assert found.startswith("a sidecar said 1 times Exception in ASGI application: ")
+    again = last.replace("CancelledError", "TimeoutError")
+    [found] = complaints({"a sidecar": "\n".join([*lines, again])}, {})
+    assert found.startswith("a sidecar said 1 times Exception in ASGI application: ")
 
 
 class Call:
