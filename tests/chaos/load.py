@@ -160,30 +160,35 @@ class Load:
 
     async def _create(self, name: str, method: str) -> bool:
         """Create it, as often as it takes; whether that was acknowledged."""
-        wish = _wish(name, method)
         self.created.append(name)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_TIRED_SECONDS):
-                while True:
-                    try:
-                        answer = await self.payments.create_session(
-                            wish, timeout_seconds=CALL_SECONDS
-                        )
-                    except ClientError as error:
-                        if getattr(error, "reason", "") in _FOR_GOOD:
-                            await self.sent_away(name, error)
-                            return False
-                        self._refused("create", error)
-                        told = getattr(error, "retry_after_seconds", None) or 0.0
-                        await asyncio.sleep(max(told, self.random.uniform(0.1, 0.5)))
-                        continue
-                    self._acknowledged(name, answer.payment)
-                    if answer.session.payment_session_data and len(self.sessions) < _MOST_SESSIONS:
-                        self.sessions.append(answer.session.payment_session_data)
-                    self._count("create")
-                    return True
-        self.given_up.append(name)
-        return False
+                error = await self._answered(name, _wish(name, method))
+        except TimeoutError:
+            self.given_up.append(name)
+            return False
+        if error is not None:
+            # The caller has its answer: how long Antom's books take is no patience of its own.
+            await self.sent_away(name, error)
+        return error is None
+
+    async def _answered(self, name: str, wish: CreateSessionRequest) -> ClientError | None:
+        """Ask until there is an answer for good; the error when that is to take another id."""
+        while True:
+            try:
+                answer = await self.payments.create_session(wish, timeout_seconds=CALL_SECONDS)
+            except ClientError as error:
+                if getattr(error, "reason", "") in _FOR_GOOD:
+                    return error
+                self._refused("create", error)
+                told = getattr(error, "retry_after_seconds", None) or 0.0
+                await asyncio.sleep(max(told, self.random.uniform(0.1, 0.5)))
+                continue
+            self._acknowledged(name, answer.payment)
+            if answer.session.payment_session_data and len(self.sessions) < _MOST_SESSIONS:
+                self.sessions.append(answer.session.payment_session_data)
+            self._count("create")
+            return None
 
     async def sent_away(self, name: str, error: ClientError) -> None:
         """Told to take another id; looked at now, for in the end everything is over at Antom."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from antom_payments.client import ClientError
 from antom_payments.client.errors import CallFailed, Details
 from antom_payments.emulator import BuyerAction, Emulator, EmulatorOptions, Step, emulator_app
 from antom_payments.emulator.requests import SessionRequest
-from chaos import books, report
+from chaos import books, load, report
 from chaos.accepted import Accepted, ChangingVerifier
 from chaos.asks import Asks
 from chaos.board import Board
@@ -209,10 +210,10 @@ def refusal(reason: str) -> ClientError:
 async def told_by(place: Place, name: str, reason: str) -> list[str]:
     """What is wrong with an answer that tells the caller of a payment to take another id."""
     nobody: Any = None
-    load = Load(place.town, nobody, Random(1), 1.0)
-    await load.sent_away(name, refusal(reason))
-    assert load.refused == {name: reason}
-    return load.unexpected
+    callers = Load(place.town, nobody, Random(1), 1.0)
+    await callers.sent_away(name, refusal(reason))
+    assert callers.refused == {name: reason}
+    return callers.unexpected
 
 
 async def test_who_is_told_to_take_another_id_can_pay_no_more(place: Place) -> None:
@@ -245,6 +246,28 @@ async def test_no_session_is_refused_for_good_that_antom_never_refuses(
     assert (
         wrong == "create FAILED_PRECONDITION SESSION_REFUSED: FAILED_PRECONDITION SESSION_REFUSED"
     )
+
+
+class Refusing:
+    """A service that tells each caller at once to take another id."""
+
+    async def create_session(self, *_: Any, **__: Any) -> Any:
+        raise refusal("NEW_PAYMENT_REQUEST_ID_NEEDED")
+
+
+async def test_a_caller_with_an_answer_gave_up_never_however_slow_antoms_books_are(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.opened("over")
+    place.acts("over", Step.DECLINE)
+    # Whatever a caller waits for is too late for it, and Antom's books do not come at once.
+    monkeypatch.setattr(load, "_TIRED_SECONDS", 0.0)
+    place.town.http.event_hooks = {"request": [lambda _: asyncio.sleep(0)]}
+    service: Any = Refusing()
+    callers = Load(place.town, service, Random(1), 1.0)
+    assert not await callers._create("over", "CARD")
+    assert (callers.given_up, callers.unexpected) == ([], [])
+    assert callers.refused == {"over": "NEW_PAYMENT_REQUEST_ID_NEEDED"}
 
 
 async def test_what_may_yet_be_paid_has_not_lapsed(place: Place) -> None:
