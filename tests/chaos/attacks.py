@@ -22,7 +22,7 @@ import httpx
 from antom_payments.antom.signing import Signer, load_private_key
 from antom_payments.client import PLAINTEXT, Earliest, connect
 from antom_payments.fact import OUTSIDE_WINDOW
-from chaos.process import NotInjected, Process
+from chaos.process import PATIENCE, NotInjected, Process
 from chaos.scene import Fault, Scene
 from keys import golden_pair
 from processes import environment
@@ -78,7 +78,7 @@ async def sent(count: int, how: str, expected: set[int], scene: Scene) -> AsyncI
             body = signed = json.dumps({"notifyType": "NEWS", "id": str(uuid.uuid4())}).encode()
     headers = _signed(signed, sender, now)
     statuses: Counter[int] = Counter()
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
 
         async def send() -> None:
             answer = await http.post(scene.town.notify_url, content=body, headers=headers)
@@ -114,7 +114,7 @@ async def stale(scene: Scene) -> AsyncIterator[None]:
         raise NotInjected("Antom kept nothing to itself")
     body = json.dumps(news[0]["notification"], separators=(",", ":")).encode()
     headers = _signed(body, _OURS, scene.town.board.now(0) - timedelta(hours=26))
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
         answer = await client.post(scene.town.notify_url, content=body, headers=headers)
     yield
     if answer.status_code == 503:
@@ -252,7 +252,7 @@ async def subscribers(scene: Scene) -> AsyncIterator[None]:
 
         async def first(number: int) -> int:
             following = channels[number % len(channels)].follow(Earliest()).batches()
-            async with contextlib.aclosing(following), asyncio.timeout(40):
+            async with contextlib.aclosing(following), asyncio.timeout(PATIENCE):
                 return len((await anext(following)).events)
 
         brought = await asyncio.gather(*(first(n) for n in range(200)), return_exceptions=True)
@@ -272,7 +272,7 @@ async def never_reading(scene: Scene) -> AsyncIterator[None]:
     )
     try:
         assert process.stdout
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             if await process.stdout.readline() != b"open\n":
                 raise NotInjected("they did not subscribe")
         async with _unharmed(scene, scene.town.processes["server-1"]):

@@ -12,7 +12,7 @@ from functools import partial
 import asyncpg
 
 from antom_payments.store.log import LOG_LOCK
-from chaos.process import NotInjected
+from chaos.process import PATIENCE, NotInjected
 from chaos.scene import Fault, Scene
 from chaos.town import Town
 
@@ -134,7 +134,7 @@ async def long_transaction(scene: Scene) -> AsyncIterator[None]:
         await scene.hold(0.5, 2.5)
         heard = scene.load.counts["event"]
         try:
-            async with asyncio.timeout(_FELT_SECONDS):
+            async with asyncio.timeout(PATIENCE):
                 while (  # noqa: ASYNC110 - PostgreSQL tells nobody
                     await observer.fetchval(_LAST) < seen + _SOME_EVENTS
                     or scene.load.counts["event"] < heard + _SOME_EVENTS
@@ -195,7 +195,7 @@ async def full(scene: Scene) -> AsyncIterator[None]:
     if code := await limiting.ended():
         raise NotInjected(f"limits ended with {code}: {limiting.last_words()}")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while set(before) & set(await _backends(town, or_none=True)):  # noqa: ASYNC110 - PostgreSQL tells nobody
                 await asyncio.sleep(0.05)
     except TimeoutError:
@@ -233,7 +233,7 @@ async def _terminated(town: Town) -> None:
 
 async def _recovered(town: Town) -> None:
     """Wait until PostgreSQL takes connections again."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await town.cluster.execute("SELECT 1")

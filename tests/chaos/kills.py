@@ -148,10 +148,9 @@ async def pruning(point: str, scene: Scene) -> AsyncIterator[None]:
     process = town.process("pruning", "prune", settings=town.settings_of("server-0"))
     process.order["events_are_old"] = "events" in point
     town.board.put_ahead(process.slot, 0 if "events" in point else 400 * 86_400)
-    await process.launch()
-    process.arm(point)
+    await process.launch(point=point)
     try:
-        code = await process.ended(REACHED_SECONDS)
+        code = await process.ended()
     except TimeoutError:
         await process.kill()
         raise NotInjected(f"pruning never came to: {point}") from None

@@ -15,7 +15,7 @@ from chaos.board import Board
 from chaos.failpoints import NUMBERS
 
 PATIENCE = 60.0
-"""For a process to start or end: on a busy machine that takes long."""
+"""For a process to start or end, or to be read: on a busy machine that takes long."""
 
 
 class NotInjected(Exception):
@@ -56,13 +56,16 @@ class Process:
         await self.launch()
         await self.until_ready()
 
-    async def launch(self, *, is_to_end: bool = False) -> None:
-        """Start it; with ``is_to_end`` it is right that it ends by itself."""
+    async def launch(self, *, is_to_end: bool = False, point: str = "") -> None:
+        """Start it; with ``is_to_end`` it is right that it ends by itself.
+
+        It is to die at ``point``, which is told before it is ordered: it may get there at once.
+        """
         self.is_ready, self.has_ended = asyncio.Event(), asyncio.Event()
         self._is_to_end = is_to_end
         self.starts += 1
-        self.board.arm(self.slot, 0)
         self.board.forget_dying(self.slot)
+        self.board.arm(self.slot, NUMBERS[point] if point else 0)
         self.send(self.order)
 
     async def until_ready(self) -> None:

@@ -94,8 +94,7 @@ async def dies_reading(which: Some, scene: Scene) -> AsyncIterator[None]:
     victim = scene.random.choice(which(scene.town))
     victim.signal(signal.SIGTERM)
     await victim.ended()
-    await victim.launch()
-    victim.arm(KEYS_READ)
+    await victim.launch(point=KEYS_READ)
     if (code := await victim.ended()) != -signal.SIGKILL:
         raise NotInjected(f"{victim.name} ended with {code}: {victim.last_words()}")
     yield

@@ -248,6 +248,19 @@ async def test_no_session_is_refused_for_good_that_antom_never_refuses(
     )
 
 
+@pytest.mark.parametrize("operations", [0, 1])
+async def test_a_slow_machine_is_not_taken_for_one_where_nothing_flows(
+    place: Place, monkeypatch: pytest.MonkeyPatch, operations: int
+) -> None:
+    monkeypatch.setattr(load, "_FLOWING_SECONDS", 0.2)
+    nobody: Any = None
+    callers = Load(place.town, nobody, Random(1), 15.0)
+    for _ in range(operations):
+        asyncio.get_running_loop().call_soon(callers._count, "create")
+    with contextlib.nullcontext() if operations else pytest.raises(TimeoutError):
+        await callers.flowing()
+
+
 class Refusing:
     """A service that tells each caller at once to take another id."""
 

@@ -16,6 +16,7 @@ import pytest
 
 from chaos.board import Board
 from chaos.campaign import run
+from chaos.failpoints import KEYS_READ, NUMBERS
 from chaos.process import NotInjected, Process
 from chaos.scene import Fault, Scene
 from chaos.town import FORKER, kept_port
@@ -68,6 +69,20 @@ async def test_a_kill_point_is_of_one_start(process: Process) -> None:
     await process.launch()
     process.note_end(-signal.SIGKILL)
     assert process.unasked
+
+
+async def test_a_start_is_armed_before_it_is_ordered(tmp_path: Path) -> None:
+    """It may come to its kill point before whoever ordered it goes on."""
+    board = Board(tmp_path / "board")
+    armed: list[int] = []
+
+    def send(_: object) -> None:
+        armed.append(board.armed(1))
+
+    one = Process("one", {"log": str(tmp_path / "log")}, 1, board, send)
+    await one.launch(point=KEYS_READ)
+    await one.launch()
+    assert armed == [NUMBERS[KEYS_READ], 0]
 
 
 async def until_gone(pidfd: int) -> None:

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from antom_payments.v1.payment_event_pb2 import PaymentEvent
 from antom_payments.v1.payment_service_pb2 import StreamPaymentEventsResponse
+from chaos.antom_faults import refused
 from chaos.complaints import complaints
 from chaos.subscribers import Subscriber
 from processes import environment
@@ -134,6 +137,24 @@ def test_no_more_is_cancelled_than_a_drain_said() -> None:
     again = last.replace("CancelledError", "TimeoutError")
     [found] = complaints({"a sidecar": "\n".join([*lines, again])}, {})
     assert found.startswith("a sidecar said 1 times Exception in ASGI application: ")
+
+
+async def test_answers_to_badly_signed_news_are_waited_for() -> None:
+    statuses: list[int | None] = [None, 401]
+
+    def told(_: httpx.Request) -> httpx.Response:
+        attempts = [{"spoilt": "BADLY_SIGNED", "httpStatus": statuses.pop(0)}]
+        return httpx.Response(200, json={"notifications": [{"attempts": attempts}]})
+
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(told), base_url="http://antom"
+    ) as http:
+        scene: Any = SimpleNamespace(town=SimpleNamespace(http=http))
+        await refused(scene)
+        assert statuses == []
+        statuses.append(200)
+        with pytest.raises(AssertionError, match="1 badly signed"):
+            await refused(scene)
 
 
 class Call:

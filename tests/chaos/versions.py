@@ -65,8 +65,7 @@ async def newer(scene: Scene) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def dies(scene: Scene) -> AsyncIterator[None]:
     process = _migration(scene)
-    await process.launch()
-    process.arm("in the middle of a migration")
+    await process.launch(point="in the middle of a migration")
     if (code := await process.ended()) != -signal.SIGKILL:
         await scene.town.cluster.execute(*_BACK)
         raise NotInjected(f"the migration ended with {code}: {process.last_words()}")

@@ -18,10 +18,10 @@ from antom_payments.payment import PaymentState
 from chaos import books
 from chaos.ledger import LOG_AFTER, logged
 from chaos.load import Load
+from chaos.process import PATIENCE
 from chaos.town import Town
 from invariants import LoggedEvent, PaymentKey, wrong_step
 
-_PATIENCE = 30.0
 _ROWS = (
     "SELECT merchant_account, payment_request_id, state, version FROM payments"
     " WHERE payment_request_id = ANY($1::text[])"
@@ -97,7 +97,7 @@ class Watch:
 
     async def _lapsed_early(self, town: Town, names: Collection[str]) -> list[str]:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 at_antom = await books.pages(town.http)
         except TimeoutError:
             return ["I7: Antom's books could not be read"]
@@ -107,7 +107,7 @@ class Watch:
         self, town: Town, keys: list[PaymentKey]
     ) -> tuple[list[LoggedEvent], Any, Any, Any]:
         """At one moment, as soon as PostgreSQL lets us. Raises TimeoutError."""
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     connection = await asyncpg.connect(town.cluster.url)
