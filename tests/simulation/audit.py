@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import datetime
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -38,6 +39,10 @@ class Audit:
         self._truth = truth
         self._history = history
         self._asking: dict[str, list[Process]] = {}
+        self.ahead: set[Process] = set()
+        """Whose clock was ever far ahead."""
+        self.leases_hold_from = 0.0
+        """When no server's clock is far ahead of others', and no call of before is under way."""
         self._sure_from = 0.0
         """When every call began after the last restore."""
         self._restore_time = -1.0
@@ -49,9 +54,14 @@ class Audit:
         """
         self.acknowledgements.take_back(dump_time)
         self._restore_time = self._history.clock()
+        self._truth.lapses.disturbed(self._truth.now())
         self._asking.clear()
         if running:
             self._sure_from = self._history.clock() + _LONGEST_CALL_SECONDS
+
+    def clocks_are_set(self) -> None:
+        """No clock is far ahead any more."""
+        self.leases_hold_from = self._history.clock() + _LONGEST_CALL_SECONDS
 
     def asks(self, operation: str, body: bytes, sender: Process) -> None:
         """The intent is stored before Antom hears of it, and one process asks for it."""
@@ -64,7 +74,11 @@ class Audit:
             self._history.violated("the intent is stored before Antom is asked", name)
         asking = self._asking.setdefault(name, [])
         if any(one.is_alive for one in asking):
-            self._history.violated("one call at a time asks for a session", name)
+            # To a server whose clock is ahead, the leases of others are over.
+            if self._history.clock() < self.leases_hold_from:
+                self._history.count("session is asked for twice at once, by clocks that differ")
+            else:
+                self._history.violated("one call at a time asks for a session", name)
         asking.append(sender)
 
     def asked(self, operation: str, body: bytes, sender: Process) -> None:
@@ -89,7 +103,13 @@ class Audit:
         told = json.loads(answer.body)
         asked = json.loads(request.content)
         name = asked.get("paymentRequestId") or told.get("paymentRequestId", "")
-        self._truth.heard(operation, name, told)
+        self._truth.heard(
+            operation,
+            name,
+            told,
+            signed=datetime.fromisoformat(httpx.Headers(answer.headers)["response-time"]),
+            is_to_one_ahead=sender in self.ahead,
+        )
 
     def answered(
         self, request: httpx.Request, answer: HttpAnswer, receiver: Process, since: float

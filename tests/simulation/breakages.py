@@ -8,12 +8,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from antom_payments import decision, expiry
+from antom_payments import decision, expiry, inquiry
 from antom_payments.antom import AntomClient
 from antom_payments.antom.messages import InquiryAnswer
 from antom_payments.antom.signing import Verifier
@@ -22,6 +22,7 @@ from antom_payments.event_stream import entry
 from antom_payments.event_stream.entry import Mark
 from antom_payments.event_stream.snapshot import Snapshots
 from antom_payments.event_stream.starts import Starts
+from antom_payments.fact import Fact
 from antom_payments.grpc_api import convert
 from antom_payments.money import Money, decimals
 from antom_payments.notifications import Counts
@@ -44,6 +45,7 @@ _first_since = EventLog.first_since
 _get_payment = PaymentService.get_payment
 _settle = GroupCommit._settle
 _inquire_payment = AntomClient.inquire_payment
+_expired = inquiry.expired
 
 
 async def _acknowledged_before_the_commit(self: PaymentService, *words: Any) -> Applied:
@@ -105,15 +107,19 @@ def _in_whole_units(money: Money) -> payment_pb2.Money:
     return payment_pb2.Money(currency_code=money.currency_code, minor_units=units)
 
 
-def _at_once(payment: Payment, *_: Any) -> datetime:
-    return payment.create_time
+def _long_over(payment: Payment) -> datetime:
+    return payment.create_time - timedelta(hours=1)
+
+
+def _by_our_clock(payment: Payment, *, now: datetime, **words: Any) -> Fact | None:
+    return _expired(payment, now=now, **words | {"answer_time": now})
 
 
 async def _silence_is_no(self: AntomClient, **words: Any) -> InquiryAnswer:
     try:
         return await _inquire_payment(self, **words)
     except AntomError:
-        return InquiryAnswer(exists=False)
+        return InquiryAnswer(exists=False, time=self._now())
 
 
 async def _from_the_oldest(self: Starts, *_: Any) -> Mark:
@@ -254,8 +260,18 @@ BREAKAGES: Mapping[str, Breakage] = {
         frozenset({"walk"}),
     ),
     "a payment expires before its time": Breakage(
-        *(expiry, "expiry_due", _at_once),
+        *(expiry, "session_end", _long_over),
         "a payment expires in its time",
+    ),
+    "the clock of Antom's answer is not looked at": Breakage(
+        *(inquiry, "expired", _by_our_clock),
+        "a payment expires in its time",
+        frozenset({"clock"}),
+    ),
+    "a lapse is told as a contradiction": Breakage(
+        *(decision, "may_have_lapsed", lambda *_: False),
+        "a lapse contradicts only news",
+        frozenset({"silence"}),
     ),
     "our clock alone concludes": Breakage(
         *(AntomClient, "inquire_payment", _silence_is_no),

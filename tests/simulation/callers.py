@@ -52,8 +52,6 @@ T = TypeVar("T")
 SECRET = "planted.secret"
 _TRIES = 4
 _REPEATED = (Refused, Cut, TimeoutError, StoreUnavailable, DeadlineExceeded, SessionInFlight)
-_SKEW = timedelta(seconds=1)
-"""More than any process's clock is off."""
 
 
 def session_request(words: dict[str, Any], now: datetime) -> SessionRequest:
@@ -124,6 +122,8 @@ class Callers:
         servers: Callable[[], list[Server]],
     ) -> None:
         self.promises = Promises()
+        self.most_skew = timedelta(seconds=1)
+        """More than any server's clock was ever off."""
         self.epoch = 0
         """Of the database: a restore begins another."""
         self.foreign_payments: set[tuple[str, str]] = set()
@@ -209,7 +209,7 @@ class Callers:
         """A repeated request's own expiry has passed: refused only when nothing was stored."""
         self._history.count("create after its expiry refused")
         expiry = request.payment_session_expiry_time
-        if expiry is None or self._now() < expiry - _SKEW:
+        if expiry is None or self._now() < expiry - self.most_skew:
             self._history.violated("a sound request is taken", request.payment_request_id)
         key = (request.merchant_account, request.payment_request_id)
         if epoch == self.epoch and self.promises.version(key) is not None:

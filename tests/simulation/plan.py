@@ -66,6 +66,8 @@ def plan_of(seed: int) -> Plan:
     draw.silence()
     draw.random = Random(f"next key {seed}")
     draw.next_key()
+    draw.random = Random(f"clocks {seed}")
+    draw.clocks()
     return sorted(draw.steps, key=lambda step: step.at)
 
 
@@ -294,3 +296,17 @@ class _Draw:
         if self.chance(0.3):
             words = {"payment_request_id": random.choice(self.ids), "fault": "NEXT_KEY"}
             self.add(self.time(0, 60), "notification fault", **words, times=random.choice((1, 3)))
+
+    def clocks(self) -> None:
+        """One process's clock is far ahead, while payments are made: past the end of sessions."""
+        random = self.random
+        if self.chance(0.85):
+            return
+        who = random.choice(("server-0", "server-1", "server-0", "server-1", "sidecar-0"))
+        creations = [step.at for step in self.steps if step.kind == "create"]
+        at = max(1.0, random.choice(creations) + random.uniform(-10.0, 20.0))
+        # Beyond the life of any session and Antom's closing time; within what a sidecar takes.
+        words: dict[str, Any] = {"who": who, "ahead": random.choice((4_800.0, 4_800.0, 6_000.0))}
+        self.add(
+            min(at, CHAOS_SECONDS - 10), "clock", **words, seconds=random.choice((20, 60, 120))
+        )

@@ -32,13 +32,14 @@ from simulation.callers import Callers
 from simulation.disk import Disk, put_back, snapshot
 from simulation.history import History
 from simulation.keepers import Keeper
+from simulation.lapses import MOST_SKEW
 from simulation.log_lines import LogLines
 from simulation.loop import Process, SeededLoop
 from simulation.network import CALM, Network, Refused, WayToAntom, WayToUs
 from simulation.plan import SERVERS, SIDECARS
 from simulation.readers import Reader
 from simulation.replicas import MERCHANTS, NOTIFY_URL, Replica, Server, Sidecar, Surroundings
-from simulation.truth import MOST_SKEW, Truth
+from simulation.truth import Truth
 from simulation.witness import Witness
 
 EPOCH = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -84,6 +85,8 @@ class Room:
         )
         self.antom_keys = [replicas.public_key("antom")]
         """Which of Antom's keys new processes accept."""
+        self._ahead: dict[str, timedelta] = {}
+        """Whose clock is far ahead, also of those that take its place."""
         self._starts = 0
 
     def now(self) -> datetime:
@@ -114,7 +117,7 @@ class Room:
         skew = timedelta(seconds=self.random.uniform(-most, most))
         around = Surroundings(
             database_url=f"sqlite:///{self.file}",
-            now=lambda: self.now() + skew,
+            now=lambda: self.now() + skew + self._ahead.get(name, timedelta()),
             monotonic=self.loop.time,
             way_to_antom=lambda: WayToAntom(
                 self.network, process, self.antom, Gateway(self.emulator), self.audit
@@ -128,6 +131,8 @@ class Room:
         replica = (Server if name.startswith("server") else Sidecar)(process, around)
         self.slots[name] = replica
         self.history.count("process started")
+        if name in self._ahead:
+            self.audit.ahead.add(process)
         self.loop.spawn(process, replica.run())
         self.loop.spawn(self.outer, self._watch_over(name, replica))
 
@@ -209,6 +214,23 @@ class Room:
         self.disk.is_away.add(process)
         await asyncio.sleep(seconds)
         self.disk.is_away.discard(process)
+
+    async def run_ahead(self, name: str, ahead: float, seconds: float) -> None:
+        """Let the clock of a process be so many seconds ahead for a while."""
+        self.history.count(f"clock of a {name.partition('-')[0]} is ahead")
+        self._ahead[name] = timedelta(seconds=ahead)
+        self.audit.ahead.add(self.slots[name].process)
+        if name.startswith("server"):
+            self.audit.leases_hold_from = float("inf")
+            self.callers.most_skew += self._ahead[name]
+        await asyncio.sleep(seconds)
+        self._set_clocks()
+
+    def _set_clocks(self) -> None:
+        """Let no clock be far ahead any more."""
+        if self._ahead:
+            self._ahead.clear()
+            self.audit.clocks_are_set()
 
     def take_dump(self) -> None:
         """Copy the database beside whoever uses it."""
@@ -311,6 +333,7 @@ class Room:
         self.emulator.faults.clear()
         self.network.to_antom = self.network.to_us = CALM
         self.disk.is_away.clear()
+        self._set_clocks()
 
     async def _run_antom(self) -> None:
         async with self.emulator.running():
@@ -335,6 +358,7 @@ class Room:
             chosen = self.sidecars()
             if not chosen:
                 raise Refused
+            self.truth.lapses.disturbed(self.now())
             one = self.random.choice(chosen)
             return one.process, one.app
 

@@ -166,6 +166,7 @@ async def _done(room: Room, step: Step) -> None:
         "walk": lambda words: walk(room, words),
         "prune": lambda words: _prune(room, words["keep"]),
         "silence": room.fall_silent,
+        "clock": lambda words: room.run_ahead(words["who"], words["ahead"], words["seconds"]),
         "forged": lambda words: _forge(room, words["id"]),
     }
     at_once: dict[str, Callable[[dict[str, Any]], None]] = {

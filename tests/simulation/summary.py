@@ -15,7 +15,7 @@ _SUBJECTS: Mapping[str, tuple[str, ...]] = {
     "notifications": ("notification ", "a notification ", "forged "),
     "what goes wrong": ("answers go wrong", "notifications go wrong", "bad weather", "Antom is"),
     "keys": ("Antom signs", "the old key"),
-    "processes": ("process ", "kill ", "start without"),
+    "processes": ("process ", "clock ", "kill ", "start without"),
     "database": ("database ", "dump", "restore", "prun", "waits for a lock", "statements", "turns"),
     "subscribers": ("reader", "events read", "checkpoints", "start at a time"),
     "snapshots and lists": ("snapshot ", "walk "),

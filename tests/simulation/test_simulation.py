@@ -24,6 +24,7 @@ from simulation.workers import outcomes
 SEEDS = 200
 MET = (
     *("kill of a server", "kill of a sidecar", "process stopped", "database away"),
+    *("clock of a server is ahead", "clock of a sidecar is ahead"),
     *("dump", "restore", "restore beneath running processes", "reinquire", "pruned"),
     *("waits for a lock", "forged notification", "foreign payment", "sdk event reported"),
     *(f"createPaymentSession {fate}" for fate in ("refused", "lost", "answer_lost", "twice")),

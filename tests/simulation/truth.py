@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from antom_payments.antom.messages import parse_notification
@@ -15,19 +16,12 @@ from antom_payments.emulator.payments import Payment, PaymentStatus
 from antom_payments.payment import EventType
 from invariants import AntomPayment, FactKey
 from simulation.history import History
+from simulation.lapses import Lapses
 from simulation.replicas import MERCHANTS
 from simulation.witness import Row
 
 ACCOUNTS = {client_id: name for name, client_id in MERCHANTS.items()}
 """Merchant accounts by their client ids."""
-_SESSION_LIFE = timedelta(hours=1)
-"""Of a payment whose session was never confirmed (design 7)."""
-_CLOSING_TIME = timedelta(minutes=14)
-"""From a session's end until Antom has closed the unpaid order (antom-api 6.5)."""
-_MARGIN = timedelta(minutes=2)
-"""How much longer our processes wait."""
-MOST_SKEW = timedelta(seconds=0.8)
-"""How much the clock of a process of ours is off."""
 
 
 class Truth:
@@ -42,19 +36,31 @@ class Truth:
         """What Antom told processes of ours, so that they had to believe it, by payment."""
         self._concluded: Counter[tuple[str, str]] = Counter()
         """Events of sessions, by what must have been heard for each."""
-        self._lapse_told: dict[str, datetime] = {}
-        """When Antom last told a process of ours that nothing came of a payment."""
+        self.lapses = Lapses()
 
     def now(self) -> datetime:
         """The time at Antom."""
         return self.emulator.timeline.now()
 
-    def heard(self, operation: str, payment_request_id: str, told: dict[str, Any]) -> None:
+    def heard(
+        self,
+        operation: str,
+        payment_request_id: str,
+        told: Mapping[str, Any],
+        *,
+        signed: datetime,
+        is_to_one_ahead: bool,
+    ) -> None:
         """An answer about a payment came to a process of ours that accepts its signature."""
         result = told["result"]
         self._heard[f"{operation} {result['resultStatus']}", payment_request_id] += 1
-        if told.get("paymentStatus") == "FAIL" or result["resultCode"] == "ORDER_NOT_EXIST":
-            self._lapse_told[payment_request_id] = self.now()
+        self.lapses.heard(
+            payment_request_id,
+            told,
+            signed=signed,
+            now=self.now(),
+            is_to_one_ahead=is_to_one_ahead,
+        )
 
     def payment(self, payment_request_id: str) -> Payment | None:
         """Antom's record."""
@@ -98,16 +104,21 @@ class Truth:
             found |= {payment.card_token} - {""}
         return found
 
-    def judge(self, row: Row) -> None:
-        """No event without its cause at Antom."""
+    def judge(self, row: Row, outcome: str) -> None:
+        """No event without its cause at Antom; ``outcome`` is its fact's, empty without one."""
         payment = self.payment(row.payment_request_id)
         if not _is_true(row, payment, self.refused):
             status = payment.status if payment else "not known"
             self.history.violated("no event without a cause", f"{row.told}; Antom: {status}")
         if not self._was_heard(row):
             self.history.violated("an event comes of an answer that Antom signed", row.told)
-        if row.type is EventType.PAYMENT_EXPIRED and (wrong := self._wrong_lapse(row, payment)):
+        if row.type is EventType.PAYMENT_EXPIRED and (
+            wrong := self.lapses.wrong_lapse(row, payment, self.now())
+        ):
             self.history.violated("a payment expires in its time", f"{row.told} {wrong}")
+        if wrong := self.lapses.wrong_contradiction(row, outcome):
+            self.history.violated("a lapse contradicts only news", f"{row.told} {wrong}")
+        self.lapses.committed(row, self.now())
 
     def _was_heard(self, row: Row) -> bool:
         """Whether an answer that may be believed came before an event that follows from one."""
@@ -119,28 +130,6 @@ class Truth:
         # ORDER_NOT_EXIST is an F.
         inquired = (self._heard[f"inquiryPayment {status}", name] for status in "SF")
         return row.source != "INQUIRY" or any(inquired)
-
-    def _wrong_lapse(self, row: Row, payment: Payment | None) -> str:
-        """Why a payment may not have expired yet: our clock alone concludes nothing, nor Antom's.
-
-        Ours and Antom's must both be past the end, and Antom must have been asked after it.
-        """
-        known = row.body["payment"]
-        told_end = known["payment_session_expiry_time"]
-        end = _time(told_end) if told_end else _time(known["create_time"]) + _SESSION_LIFE
-        due = end + _CLOSING_TIME + _MARGIN - MOST_SKEW
-        if self.now() < due:
-            return f"before {due}"
-        is_closed = payment is not None and payment.status is PaymentStatus.FAIL
-        if payment is not None and not is_closed:
-            last = max(session.expiry_time for session in payment.sessions)
-            # Of a session that no process heard of, none can tell when it ends: no margin.
-            if self.now() < last + _CLOSING_TIME - MOST_SKEW:
-                return f"while Antom has a session until {last}"
-        told = self._lapse_told.get(row.payment_request_id)
-        if told is None or told < due:
-            return f"though Antom last told so at {told}, before {due}"
-        return ""
 
 
 def _is_true(row: Row, payment: Payment | None, refused: set[str]) -> bool:
@@ -184,11 +173,6 @@ _OF_CAPTURES = {EventType.CAPTURE_SUCCEEDED: "S", EventType.CAPTURE_FAILED: "F"}
 def was_paid(payment: Payment) -> bool:
     """Whether the buyer's money was held or taken."""
     return payment.result is not None and payment.result.status == "S"
-
-
-def _time(text: str) -> datetime:
-    """Of the log."""
-    return datetime.fromisoformat(text)
 
 
 def _at_antom(payment: Payment) -> AntomPayment:

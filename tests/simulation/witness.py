@@ -69,7 +69,7 @@ class Witness:
         self.file = file
         self.history = history
         self.judge = judge
-        """Told of each new row."""
+        """Told of each new row, and of the outcome of its fact."""
         self.rows: dict[int, Row] = {}
         self.head = 0
         self.pruned_through = 0
@@ -96,7 +96,7 @@ class Witness:
             self.history.note(f"log {row.told}")
             self.history.counts[f"event {row.type}"] += 1
             self.history.counts[f"source {row.source}"] += 1
-            self.judge(row)
+            self.judge(row, self._outcome_of(row))
         oldest = self.connection.execute("SELECT min(sequence) FROM events").fetchone()[0]
         if oldest and oldest - 1 > self.pruned_through:
             self.history.count("pruned")
@@ -157,6 +157,12 @@ class Witness:
             row = self.rows[number]
             if event_filter.admits(row):
                 yield row
+
+    def _outcome_of(self, row: Row) -> str:
+        """Of the fact that an event tells; empty when it tells none, or another event tells it."""
+        query = "SELECT outcome FROM facts WHERE event_id = ?"
+        found = self.connection.execute(query, (row.event_id,)).fetchone()
+        return found[0] if found else ""
 
     def _judge(self, row: Row) -> None:
         """Dense, in order, each event once, each payment's steps legal."""
