@@ -36,7 +36,9 @@ def sound(applied: Applied, source: Source) -> None:
     """Tell operators of what ``source`` told and an inquiry or a person must clear up. Ids only."""
     for event_type, event in _alarming(applied):
         # What it adopted was told before, by a source of its own.
-        told_by = source if event is applied.event or event is None else event.source
+        told_by = source
+        if event is not None and applied.outcome is not AppliedOutcome.CONFLICT:
+            told_by = event.source
         _contradictions.add(1, {"event_type": event_type, "source": told_by.value})
         payment = applied.payment
         fields = {

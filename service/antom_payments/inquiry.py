@@ -142,9 +142,19 @@ class Inquirer:
             return ()
         members = [Member(fact) for fact in facts]
         answers = await kept(lambda: self._store.apply(members))
+        if any(_tells_what_waited(applied) for applied in answers):
+            # The answer has the last word over news that it let be adopted; repeating is harmless.
+            answers += await kept(lambda: self._store.apply(members))
         for applied in answers:
             alarm.sound(applied, Source.INQUIRY)
         return tuple(one for one in answers if one.outcome is AppliedOutcome.APPLIED)
+
+
+def _tells_what_waited(applied: Applied) -> bool:
+    """Whether a fact was concluded as news told it that waited for its payment, not as asked."""
+    event = applied.event
+    is_applied = applied.outcome is AppliedOutcome.APPLIED
+    return is_applied and event is not None and event.source is not Source.INQUIRY
 
 
 def _stranger(answer: InquiryAnswer, merchant_account: str, now: datetime) -> Payment | None:

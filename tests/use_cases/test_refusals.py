@@ -15,10 +15,12 @@ from antom_payments.errors import (
     OutcomeUnknown,
     PaymentNotFound,
 )
+from antom_payments.money import Money
 from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.service import (
     SessionAnswer,
 )
+from facts import a_payment_fact
 from scripted_antom import (
     AUTHORIZED,
     INQUIRY,
@@ -33,7 +35,7 @@ from scripted_antom import (
     session,
     unknown,
 )
-from stored import whole_log
+from stored import notified, whole_log
 from use_cases.till import (
     LEASE_SECONDS,
     Till,
@@ -223,6 +225,32 @@ async def test_an_id_that_was_paid_before_a_restore_is_found_paid_and_not_used_a
     answer = await till.create()
     assert answer.session is None
     assert answer.payment.state is PaymentState.AUTHORIZED
+
+
+async def test_what_waited_for_an_id_has_not_the_last_word_before_antoms_answer(
+    till: Till,
+) -> None:
+    """News of another amount came while the id's row was lost: the inquiry tells the true one."""
+    wrong = a_payment_fact(
+        payment_request_id="pay-1",
+        payment_id="P-pay-1",
+        fact_id="P-pay-1",
+        amount=Money("SGD", 42_000),
+    )
+    await till.store.apply([notified(wrong)])
+    till.antom.will(SESSION, refused("ORDER_IS_CLOSED"))
+    till.antom.will(INQUIRY, AUTHORIZED)
+    answer = await till.create()
+    assert answer.session is None
+    assert answer.payment.state is PaymentState.AUTHORIZED
+    events = await whole_log(till.store)
+    assert [(event.type, event.source) for event in events] == [
+        (EventType.AMOUNT_MISMATCH, Source.NOTIFICATION),
+        (EventType.PAYMENT_AUTHORIZED, Source.INQUIRY),
+    ]
+    stored = await till.stored()
+    assert stored
+    assert not stored.inquiry_wanted
 
 
 async def test_an_id_that_is_another_payment_s_at_antom_needs_a_new_one(till: Till) -> None:
