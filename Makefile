@@ -74,24 +74,26 @@ bench-docs: $(READY) ## Publish the figures of the last make bench in docs/
 FAULTS ?= 300
 RATE ?= 15
 .PHONY: chaos
-chaos: $(READY) ## Attack real processes under load, and lose nothing; FAULTS=300 SEED= ONLY='^network' RATE=15
-	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --per-second $(RATE) --json $(VENV)/chaos.json --logs $(VENV)/chaos-logs --only '$(ONLY)' $(if $(SEED),--seed $(SEED)) $(if $(DOCS),--docs docs/chaos.md)
+chaos: $(READY) ## Attack real processes under load, and lose nothing; FAULTS=300 SEED= ONLY='^network' RATE=15 DOCS=1
+	@PYTHONPATH=tests $(BIN)/python -m chaos --faults='$(FAULTS)' --per-second='$(RATE)' --json $(VENV)/chaos.json --logs $(VENV)/chaos-logs --only='$(ONLY)' $(if $(SEED),--seed='$(SEED)') $(if $(DOCS),--docs docs/chaos.md)
 
-SEEDS ?= 2000
-FIRST ?= 0
+# SEED=n is FIRST=n SEEDS=1; HISTORY=1 prints all that happens.
+simulate: SEEDS ?= $(if $(SEED),1,2000)
+simulate: FIRST ?= $(or $(SEED),0)
 .PHONY: simulate
-simulate: $(READY) ## Simulate faults in virtual time, and tell each violation's story; SEEDS=2000 FIRST=0
-	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds=$(SEEDS) --first=$(FIRST) --workers=$(WORKERS)
+simulate: $(READY) ## Simulate faults in virtual time, and tell each violation's story; SEEDS=2000 FIRST=0 SEED= HISTORY=1 WORKERS=2
+	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds='$(SEEDS)' --first='$(FIRST)' --workers='$(WORKERS)' $(if $(HISTORY),--history)
 
+# ONLY=part of the name of a patch or a module, or a module's path.
 .PHONY: mutants
-mutants: $(READY) ## Break the core on purpose, and see each breakage caught; MUTANTS_ARGS="--only NAME"
-	@cd tests && ../$(BIN)/python -m mutants --workers=$(WORKERS) $(MUTANTS_ARGS)
+mutants: $(READY) ## Break the core on purpose, and see each breakage caught; ONLY=NAME WORKERS=2 MUTANTS_ARGS=
+	@cd tests && ../$(BIN)/python -m mutants --workers='$(WORKERS)' $(if $(ONLY),--only='$(ONLY)') $(MUTANTS_ARGS)
 
-# RUNS=n notifications, the rest in proportion; SEED=n repeats a run; EXAMPLES=1 keeps one input of each kind.
+# RUNS=n notifications, the rest in proportion; SEED=n repeats a run; ONLY='cursors siege' chooses targets; EXAMPLES=1 keeps one input of each kind.
 RUNS ?= 105000
 .PHONY: fuzz
-fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; RUNS=105000 SEED=
-	@PYTHONPATH=tests $(BIN)/python -m fuzz --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(EXAMPLES),--examples)
+fuzz: $(READY) ## Attack parsers, edges and sockets with mutated inputs; RUNS=105000 SEED= ONLY='cursors siege' EXAMPLES=1 WORKERS=2
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --runs='$(RUNS)' --workers='$(WORKERS)' $(if $(SEED),--seed='$(SEED)') $(if $(ONLY),--only $(ONLY)) $(if $(EXAMPLES),--examples)
 
 .PHONY: check
 check: $(READY) ## Check formatting, lint, types, imports, spelling, protos, image, chart

@@ -1,0 +1,56 @@
+"""`make simulate` as a process: what it is told, and how it ends when it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = (sys.executable, "-m", "simulation")
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")  # noqa: S108 - looked at only
+
+
+def folders() -> set[Path]:
+    return set(MEMORY.glob("antom-payments-simulation-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_its_processes_ends_it_at_once_and_leaves_nothing(
+    number: signal.Signals,
+) -> None:
+    before = folders()
+    running = subprocess.Popen(
+        [*COMMAND, "--seeds=1000", "--workers=1"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout
+    assert running.stdout.readline() == "seeds 0 to 999\n"
+    os.killpg(running.pid, number)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 128 + number
+    assert out.startswith("interrupted after ")
+    assert out.endswith(" of 1000 seeds: 0 violations\n")
+    assert "Traceback" not in err
+    assert folders() <= before
+
+
+def test_the_last_line_says_which_seeds_ran_and_no_workers_are_one() -> None:
+    ran = subprocess.run(
+        [*COMMAND, "--first=17", "--seeds=2", "--workers=0"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    last = ran.stdout.splitlines()[-1]
+    assert last.startswith("2 seeds in ")
+    assert last.endswith(" s: 0 violations (17 to 18)")
