@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -12,10 +13,14 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fuzz.campaign import CORPUS, Report, run
 from fuzz.target import Kind
+
+Reports = dict[str, Report]
+"""The newest of each target."""
 
 SHARES = {
     "signed_bodies": 30,
@@ -33,6 +38,8 @@ RUNS = 105_000
 """Of these some 3,000 are changed where nobody signed, and are accepted."""
 SILENCE_SECONDS = 120.0
 """A target that says nothing for so long hangs, and is a finding."""
+PATIENCE_SECONDS = 5.0
+"""For a child that is told to end, and takes its sidecar and its files with it."""
 
 
 def inputs_of(name: str, runs: int) -> int:
@@ -68,7 +75,7 @@ async def one(name: str, options: argparse.Namespace) -> None:
     tell(report)
 
 
-async def in_a_process(name: str, options: argparse.Namespace) -> Report:
+async def in_a_process(name: str, options: argparse.Namespace, reports: Reports) -> Report:
     """Run one target in a child; whatever ends it before its report is a finding."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fuzz", "--target", name, "--runs", str(options.runs)),
@@ -78,22 +85,56 @@ async def in_a_process(name: str, options: argparse.Namespace) -> Report:
         limit=1 << 24,
         start_new_session=True,
     )
-    assert process.stdout
     report, fault, goal = Report(name), "", inputs_of(name, options.runs)
     try:
-        while line := await asyncio.wait_for(process.stdout.readline(), SILENCE_SECONDS):
-            told = json.loads(line)
-            report = Report(**told | {"verdicts": Counter(told["verdicts"])})
-            say(
-                f"fuzz: {name}: {report.inputs:,} of {goal:,}, "
-                f"{len(report.findings)} findings, {report.seconds:.0f} s"
-            )
+        async for report in reported(process):
+            if is_news(report, reports.get(name)):
+                say(
+                    f"fuzz: {name}: {report.inputs:,} of {goal:,}, "
+                    f"{len(report.findings)} findings, {report.seconds:.0f} s"
+                )
+            reports[name] = report
     except TimeoutError:
-        os.killpg(process.pid, signal.SIGKILL)  # its sidecar, too
+        await end(process)
         fault = f"it hangs: silent for {SILENCE_SECONDS:.0f} s after input {report.inputs}"
-    if code := await process.wait():
-        report.findings.append(f"{name}: {fault or f'ended with code {code}'}")
-    return with_its_shortfall(report, goal)
+    finally:
+        await end(process)
+    if process.returncode:
+        report.findings.append(f"{name}: {fault or f'ended with code {process.returncode}'}")
+    reports[name] = with_its_shortfall(report, goal)
+    return report
+
+
+async def reported(process: asyncio.subprocess.Process) -> AsyncIterator[Report]:
+    """What a child reports, until it has ended. Raises TimeoutError when it says nothing."""
+    assert process.stdout
+    while line := await asyncio.wait_for(process.stdout.readline(), SILENCE_SECONDS):
+        told = json.loads(line)
+        yield Report(**told | {"verdicts": Counter(told["verdicts"])})
+    await process.wait()
+
+
+def is_news(report: Report, last: Report | None) -> bool:
+    """Whether more is told than before."""
+    return last is None or (report.inputs, report.findings) != (last.inputs, last.findings)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a child that has not ended, its sidecar and their files.
+
+    Told once it stops where it waits, told again where it computes.
+    """
+    try:
+        for _ in range(2):
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+    finally:
+        if process.returncode != 0:
+            with contextlib.suppress(ProcessLookupError):  # the sidecar of one that died, too
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 def with_its_shortfall(report: Report, goal: int) -> Report:
@@ -103,13 +144,19 @@ def with_its_shortfall(report: Report, goal: int) -> Report:
     return report
 
 
-async def all_of(names: list[str], options: argparse.Namespace) -> list[Report]:
-    """Run targets, as many at a time as there are processors for."""
-    room = asyncio.Semaphore(options.workers)
+async def all_of(names: list[str], options: argparse.Namespace, reports: Reports) -> list[Report]:
+    """Run targets, as many at a time as wanted; ``reports`` are kept up to date meanwhile.
+
+    Raises CancelledError at SIGTERM, once all children have ended.
+    """
+    this = asyncio.current_task()
+    assert this
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    room = asyncio.Semaphore(max(1, options.workers))
 
     async def next_one(name: str) -> Report:
         async with room:
-            return await in_a_process(name, options)
+            return await in_a_process(name, options, reports)
 
     return list(await asyncio.gather(*map(next_one, names)))
 
@@ -151,25 +198,51 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """The number of findings decides the exit code."""
+    """The number of findings decides the exit code; a signal's is 128 and its number."""
     options = arguments()
     if options.target:
-        asyncio.run(one(options.target, options))
-        return 0
-    began = time.monotonic()
-    say(f"fuzz: seed {options.seed}; again with: make fuzz RUNS={options.runs} SEED={options.seed}")
-    reports = asyncio.run(all_of(options.only or list(SHARES), options))
-    findings = [finding for report in reports for finding in report.findings]
-    say(f"\n{summary(reports)}\n")
+        return in_the_child(options)
+    began, ended, reports = time.monotonic(), "", Reports()
+    code = 0
+    try:
+        say(f"fuzz: seed {options.seed}; again with: {again(options)}")
+        done = asyncio.run(all_of(options.only or list(SHARES), options, reports))
+        say(f"\n{summary(done)}\n")
+    except (KeyboardInterrupt, asyncio.CancelledError) as stopped:
+        is_ctrl_c = isinstance(stopped, KeyboardInterrupt)
+        code, ended = 128 + (signal.SIGINT if is_ctrl_c else signal.SIGTERM), "interrupted after "
+    findings = [finding for report in reports.values() for finding in report.findings]
     for finding in findings:
         say(f"FINDING {finding}")
-    inputs = sum(report.inputs for report in reports)
+    inputs = sum(report.inputs for report in reports.values())
     say(
-        f"fuzz: {inputs:,} inputs, {len(findings)} findings, seed {options.seed}, "
+        f"fuzz: {ended}{inputs:,} inputs, {len(findings)} findings, seed {options.seed}, "
         f"{time.monotonic() - began:.0f} s"
     )
-    return 1 if findings else 0
+    return code or (1 if findings else 0)
+
+
+def again(options: argparse.Namespace) -> str:
+    """What to type for the same inputs."""
+    only = (
+        f" ONLY='{' '.join(options.only)}'"
+        if options.only and set(options.only) != set(SHARES)
+        else ""
+    )
+    return f"make fuzz RUNS={options.runs} SEED={options.seed}{only}"
+
+
+def in_the_child(options: argparse.Namespace) -> int:
+    """Run one target; SIGTERM ends it as Ctrl-C does, which is not for it to hear."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        asyncio.run(one(options.target, options))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGTERM
+    return 0
 
 
 if __name__ == "__main__":
+    # A shell lets what it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

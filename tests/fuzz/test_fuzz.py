@@ -7,6 +7,8 @@ import contextlib
 import itertools
 import json
 import os
+import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +24,7 @@ from fuzz.__main__ import (
     SHARES,
     Report,
     inputs_of,
+    is_news,
     kind_of,
     main,
     summary,
@@ -190,6 +193,39 @@ def test_make_fuzz_ends_with_0_or_1(
     code, told = fuzz(Path("/proc/none"))
     assert code == 1
     assert "FINDING cursors: ended with code 1" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_children_and_their_files(number: signal.Signals, tmp_path: Path) -> None:
+    tests = str(Path(__file__).parent.parent)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "fuzz", "--seed=7", f"--corpus={tmp_path}", "--only", "grpc_edge"],
+        env=os.environ | {"PYTHONPATH": tests},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout
+    assert "ONLY='grpc_edge'" in running.stdout.readline()
+    assert "fuzz: grpc_edge: " in running.stdout.readline()  # its files are there
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    opened = [file.readlink() for child in children for file in Path(f"/proc/{child}/fd").iterdir()]
+    folders = {file.parent for file in opened if file.parent.name.startswith("antom-payments-fuzz")}
+    assert len(folders) == 1
+    os.killpg(running.pid, number)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 128 + number
+    assert "fuzz: interrupted after " in out
+    assert " 0 findings, seed 7" in out
+    assert "Traceback" not in err
+    assert not any(path.exists() for path in [*folders, *(Path("/proc", pid) for pid in children)])
+
+
+def test_a_report_that_tells_nothing_new_is_not_said_again() -> None:
+    assert is_news(Report("siege", inputs=1), None)
+    assert not is_news(Report("siege", inputs=1, seconds=9), Report("siege", inputs=1, seconds=8))
+    assert is_news(Report("siege", inputs=1, findings=["one"]), Report("siege", inputs=1))
 
 
 def test_the_summary_names_each_target_and_its_reasons() -> None:

@@ -108,9 +108,10 @@ def _print_histories(seeds: range) -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder in memory: what a power cut does is not simulated."""
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own
-    with tempfile.TemporaryDirectory(prefix="antom-payments-simulation-", dir=memory) as folder:
+    """A folder in memory unless TMPDIR names another: what a power cut does is not simulated."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own below it
+    place = memory if memory.is_dir() and "TMPDIR" not in os.environ else None
+    with tempfile.TemporaryDirectory(prefix="antom-payments-simulation-", dir=place) as folder:
         yield Path(folder)
 
 

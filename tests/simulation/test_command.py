@@ -12,21 +12,15 @@ import pytest
 
 COMMAND = (sys.executable, "-m", "simulation")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")  # noqa: S108 - looked at only
-
-
-def folders() -> set[Path]:
-    return set(MEMORY.glob("antom-payments-simulation-*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_its_processes_ends_it_at_once_and_leaves_nothing(
-    number: signal.Signals,
+    number: signal.Signals, tmp_path: Path
 ) -> None:
-    before = folders()
     running = subprocess.Popen(
         [*COMMAND, "--seeds=1000", "--workers=1"],
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -40,7 +34,7 @@ def test_a_signal_to_all_its_processes_ends_it_at_once_and_leaves_nothing(
     assert out.startswith("interrupted after ")
     assert out.endswith(" of 1000 seeds: 0 violations\n")
     assert "Traceback" not in err
-    assert folders() <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_last_line_says_which_seeds_ran_and_no_workers_are_one() -> None:
