@@ -54,6 +54,7 @@ class Subscriber:
 
     def start(self, payments: Payments) -> None:
         self._task = asyncio.create_task(self._follow(payments))
+        self._task.add_done_callback(_retrieve)
 
     async def stop(self) -> None:
         """As when its program ends: what it had read and not stored comes again."""
@@ -113,6 +114,12 @@ class Subscriber:
 
     def received(self) -> Received:
         return Received(self.name, self.wants, self.came, wire=self.wire)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Look at what a follower ended with: `Subscriber.ending` tells it, and asyncio need not."""
+    if not task.cancelled():
+        task.exception()
 
 
 @dataclass
