@@ -195,8 +195,7 @@ def test_make_fuzz_ends_with_0_or_1(
     assert "FINDING cursors: ended with code 1" in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_children_and_their_files(number: signal.Signals, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_children_and_their_files(tmp_path: Path) -> None:
     tests = str(Path(__file__).parent.parent)
     running = subprocess.Popen(
         [sys.executable, "-m", "fuzz", "--seed=7", f"--corpus={tmp_path}", "--only", "grpc_edge"],
@@ -213,9 +212,9 @@ def test_a_signal_ends_the_children_and_their_files(number: signal.Signals, tmp_
     opened = [file.readlink() for child in children for file in Path(f"/proc/{child}/fd").iterdir()]
     folders = {file.parent for file in opened if file.parent.name.startswith("antom-payments-fuzz")}
     assert len(folders) == 1
-    os.killpg(running.pid, number)
+    os.killpg(running.pid, signal.SIGINT)
     out, err = running.communicate(timeout=60)
-    assert running.returncode == 128 + number
+    assert running.returncode == 130
     assert "fuzz: interrupted after " in out
     assert " 0 findings, seed 7" in out
     assert "Traceback" not in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import pytest_timeout
 
 import antom_payments
+from mutants.__main__ import dotted, main
 from mutants.broken import (
     PACKAGE,
     ROOT,
@@ -171,3 +173,39 @@ def test_the_equivalent_ones_have_a_reason_and_are_still_in_the_code() -> None:
             assert len(reason) > 20, diff
             gone = [line[1:] for line in diff.split("\n") if line.startswith("-")]
             assert set(gone) <= set(lines), diff
+
+
+def test_a_module_is_named_by_its_path_too() -> None:
+    for module in TARGETS:
+        assert dotted(str(file_of(module).relative_to(ROOT))) == module
+    assert dotted("amount-not") == "amount-not"
+
+
+def test_a_name_that_is_nobodys_is_answered_with_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mutants", "--only=unheard-of"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "no patch and no module is called unheard-of" in told
+    assert all(name in told for name in [*TARGETS, *(one.name for one in BREAKAGES)])
+
+
+def test_ctrl_c_ends_a_run_with_one_line() -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "mutants", "--only=service/antom_payments/cursor.py"],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout
+    assert running.stdout.readline() == "0 patches and 1 modules\n"
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert out == "interrupted after 0 of 1 patches and modules\n"
+    assert "Traceback" not in err
