@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from antom_payments.money import Money
-from antom_payments.payment import Payment
+from facts import a_payment
 from simulation.callers import Promises
 from simulation.owed import Owed
 
 KEY = ("shop-a", "pay-1")
-NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-PAYMENT = Payment(
-    merchant_account="shop-a",
-    payment_request_id="pay-1",
-    amount=Money("SGD", 4200),
-    reference_order_id="order-1",
-    payment_method_type="CARD",
-    capture_mode="",
-    capture_expected=None,
-    create_time=NOW,
-    update_time=NOW,
-    version=1,
-)
+PAYMENT = a_payment(merchant_account="shop-a", payment_request_id="pay-1")
 
 
 def test_what_was_told_before_a_dump_and_again_after_it_is_still_owed() -> None:
