@@ -209,13 +209,14 @@ def test_the_first_news_gives_the_payment_its_antom_id_and_times() -> None:
 
 
 def test_news_without_antoms_payment_id_is_applied_and_gives_none() -> None:
-    payment = told(a_payment(), a_payment_fact(Outcome.EXPIRED, payment_id="", amount=None))
+    over = a_payment(payment_session_expiry_time=NOW)
+    payment = told(over, a_payment_fact(Outcome.EXPIRED, payment_id="", amount=None))
     assert payment.state is PaymentState.EXPIRED
     assert payment.payment_id is None
 
 
 def test_a_payment_that_antom_named_lapses_by_an_answer_that_names_it() -> None:
-    named = a_payment(payment_id="P-1")
+    named = a_payment(payment_id="P-1", payment_session_expiry_time=NOW)
     assert told(named, a_payment_fact(Outcome.EXPIRED)).state is PaymentState.EXPIRED
     without_id = a_payment_fact(Outcome.EXPIRED, payment_id="", fact_id="order-1-attempt-1")
     assert told(named, without_id).state is PaymentState.AWAITING_BUYER
@@ -354,7 +355,9 @@ def test_every_step_of_the_table_is_walked_and_every_other_is_refused(
     news: EventType, state: PaymentState
 ) -> None:
     fact, expected = a_fact_that_is(news)
-    payment = a_payment(state, capture_expected=expected)
+    payment = a_payment(
+        state, capture_expected=expected, payment_session_expiry_time=NOW + timedelta(minutes=1)
+    )
     decision = decide(payment, fact, LATER)
     after = step(state, news)
     assert decision.state_before is state

@@ -48,7 +48,9 @@ async def become_quiet(
     """
     began = time.monotonic()
     left, step = ["nothing was looked at"], _FIRST_STEP_SECONDS
-    while left:
+    quiet_looks = 0
+    # Twice: what dies or begins anew after one look is seen by the next.
+    while quiet_looks < 2:
         if time.monotonic() - began > QUIET_SECONDS:
             raise TimeoutError(f"not quiet: {', '.join(left)}")
         town.pass_time(step)
@@ -56,6 +58,7 @@ async def become_quiet(
         await town.settle()
         await asyncio.sleep(0.5)
         left = await _left(town, followers)
+        quiet_looks = 0 if left else quiet_looks + 1
         say(f"     becoming quiet: {', '.join(left) or 'nothing left'}")
     return time.monotonic() - began
 
