@@ -228,7 +228,7 @@ async def test_an_id_that_was_paid_before_a_restore_is_found_paid_and_not_used_a
 
 
 async def test_what_waited_for_an_id_has_not_the_last_word_before_antoms_answer(
-    till: Till,
+    till: Till, caplog: pytest.LogCaptureFixture
 ) -> None:
     """News of another amount came while the id's row was lost: the inquiry tells the true one."""
     wrong = a_payment_fact(
@@ -251,6 +251,9 @@ async def test_what_waited_for_an_id_has_not_the_last_word_before_antoms_answer(
     stored = await till.stored()
     assert stored
     assert not stored.inquiry_wanted
+    [alarm] = [record.msg for record in caplog.records if "contradiction" in str(record.msg)]
+    assert isinstance(alarm, dict)
+    assert (alarm["event_type"], alarm["source"]) == ("AMOUNT_MISMATCH", "NOTIFICATION")
 
 
 async def test_an_id_that_is_another_payment_s_at_antom_needs_a_new_one(till: Till) -> None:
