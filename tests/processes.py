@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,6 +138,25 @@ async def run(*arguments: str, settings: Mapping[str, object] | None = None, **m
         raise AssertionError(f"stuck: {out.decode()} {err.decode()}") from None
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
+
+
+@contextlib.contextmanager
+def proof(name: str, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """One of our proofs (`python -m` ``name``), in a group of its own; it ends with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", name, *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def processes_about(folder: Path) -> list[str]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from chaos.__main__ import main
-
-COMMAND = (sys.executable, "-m", "chaos")
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+from processes import proof
 
 
 @pytest.mark.parametrize(
@@ -51,22 +48,14 @@ def test_ctrl_c_ends_the_town_and_what_it_printed_is_kept(tmp_path: Path) -> Non
     place.mkdir()
     for old in (logs / "server-7.log", figures):
         old.write_text("of an earlier run")
-    running = subprocess.Popen(
-        [
-            *(*COMMAND, "--faults=4", "--seed=3", "--only=^Antom: answers"),
-            *(f"--logs={logs}", f"--json={figures}"),
-        ],
-        env=ENVIRONMENT | {"TMPDIR": str(place)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert running.stdout
-    assert running.stdout.readline().startswith("4 faults of ")
-    assert running.stdout.readline().startswith("   1 Antom: answers ")
-    os.killpg(running.pid, signal.SIGINT)
-    out, err = running.communicate(timeout=120)
+    chosen = ("--faults=4", "--seed=3", "--only=^Antom: answers")
+    kept_at = (f"--logs={logs}", f"--json={figures}")
+    with proof("chaos", *chosen, *kept_at, TMPDIR=str(place)) as running:
+        assert running.stdout
+        assert running.stdout.readline().startswith("4 faults of ")
+        assert running.stdout.readline().startswith("   1 Antom: answers ")
+        os.killpg(running.pid, signal.SIGINT)
+        out, err = running.communicate(timeout=120)
     assert running.returncode == 130
     assert out.endswith(" of 4 faults, 0 violations, 0 not injected, seed 3\n")
     assert "Traceback" not in err

@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +32,7 @@ from fuzz.__main__ import (
 from fuzz.campaign import CORPUS, MEMORY_COUNTS_FROM, kept, run
 from fuzz.grpc_edge import methods
 from fuzz.target import Finding, Input, Kind, Target, must, nothing_more
+from processes import proof
 
 SEED = 20261127
 SHORT = {"notifications": 200, "signed_bodies": 12, "antom_answers": 30, "grpc_edge": 100}
@@ -196,24 +196,21 @@ def test_make_fuzz_ends_with_0_or_1(
 
 
 def test_ctrl_c_ends_the_children_and_their_files(tmp_path: Path) -> None:
-    tests = str(Path(__file__).parent.parent)
-    running = subprocess.Popen(
-        [sys.executable, "-m", "fuzz", "--seed=7", f"--corpus={tmp_path}", "--only", "grpc_edge"],
-        env=os.environ | {"PYTHONPATH": tests},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert running.stdout
-    assert "ONLY='grpc_edge'" in running.stdout.readline()
-    assert "fuzz: grpc_edge: " in running.stdout.readline()  # its files are there
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    opened = [file.readlink() for child in children for file in Path(f"/proc/{child}/fd").iterdir()]
-    folders = {file.parent for file in opened if file.parent.name.startswith("antom-payments-fuzz")}
-    assert len(folders) == 1
-    os.killpg(running.pid, signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    chosen = ("--seed=7", f"--corpus={tmp_path}", "--only", "grpc_edge")
+    with proof("fuzz", *chosen) as running:
+        assert running.stdout
+        assert "ONLY='grpc_edge'" in running.stdout.readline()
+        assert "fuzz: grpc_edge: " in running.stdout.readline()  # its files are there
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        opened = [
+            file.readlink() for child in children for file in Path(f"/proc/{child}/fd").iterdir()
+        ]
+        folders = {
+            file.parent for file in opened if file.parent.name.startswith("antom-payments-fuzz")
+        }
+        assert len(folders) == 1
+        os.killpg(running.pid, signal.SIGINT)
+        out, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "fuzz: interrupted after " in out
     assert " 0 findings, seed 7" in out

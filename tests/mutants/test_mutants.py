@@ -31,6 +31,7 @@ from mutants.caught import fault_of
 from mutants.mutation import TARGETS, equivalent, file_of
 from mutants.operators import mutants_of
 from mutants.witness import kind_of
+from processes import proof
 
 BREAKAGES = breakages()
 names = pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.name)
@@ -194,18 +195,11 @@ def test_a_name_that_is_nobodys_is_answered_with_those_that_are(
 
 
 def test_ctrl_c_ends_a_run_with_one_line() -> None:
-    running = subprocess.Popen(
-        [sys.executable, "-m", "mutants", "--only=service/antom_payments/cursor.py"],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert running.stdout
-    assert running.stdout.readline() == "0 patches and 1 modules\n"
-    os.killpg(running.pid, signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    with proof("mutants", "--only=service/antom_payments/cursor.py") as running:
+        assert running.stdout
+        assert running.stdout.readline() == "0 patches and 1 modules\n"
+        os.killpg(running.pid, signal.SIGINT)
+        out, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert out == "interrupted after 0 of 1 patches and modules\n"
     assert "Traceback" not in err

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from antom_payments.antom import AntomClient, BreakerOptions
+from antom_payments.reconcile import Reconciler
 from antom_payments.service import (
     Merchant,
     PaymentService,
@@ -16,15 +17,20 @@ from antom_payments.service import (
 from antom_payments.store import DataCipher, PaymentStore, open_store
 from clock import FrozenClock
 from scripted_antom import (
+    INQUIRY,
+    NOT_SUBMITTED,
+    SESSION,
     ScriptedAntom,
     antom_client,
     scripted_antom,
+    session,
 )
 from use_cases.till import (
     CALL_BUDGET_SECONDS,
     PATIENCE,
     POLICY,
     Till,
+    reconciler,
 )
 
 
@@ -81,3 +87,18 @@ async def sqlite_till(
         yield till
         async with asyncio.timeout(PATIENCE):
             await till.service.drain()
+
+
+@pytest.fixture
+def reconcile(till: Till, listening: tuple[ScriptedAntom, AntomClient]) -> Reconciler:
+    return reconciler(till, listening[1])
+
+
+@pytest.fixture
+async def at_the_till(till: Till, antom: ScriptedAntom) -> Till:
+    """A buyer was handed a session, and Antom has not heard of him yet."""
+    antom.will(SESSION, session())
+    antom.will(INQUIRY, NOT_SUBMITTED)
+    await till.create()
+    antom.asked.clear()
+    return till

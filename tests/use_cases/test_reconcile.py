@@ -4,114 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from antom_payments.antom import AntomClient
 from antom_payments.errors import OutcomeUnknown
-from antom_payments.fact import Fact, Outcome
+from antom_payments.fact import Outcome
 from antom_payments.money import Money
 from antom_payments.payment import EventType, PaymentState, Source
-from antom_payments.reconcile import ReconcileOptions, Reconciler
-from antom_payments.service import Merchant
+from antom_payments.reconcile import Reconciler
 from antom_payments.store import DataCipher, Rate, open_store
-from clock import FrozenClock
-from facts import a_payment_fact
 from scripted_antom import (
     AUTHORIZED,
     INQUIRY,
-    NOT_SUBMITTED,
     SESSION,
     Held,
-    Json,
     ScriptedAntom,
     cut,
     inquired,
     refused,
     session,
-    unknown,
 )
 from stored import execute, notified, rows, whole_log
 from use_cases.till import (
-    CALL_BUDGET_SECONDS,
+    END_SECONDS,
+    LAPSE_SECONDS,
     PATIENCE,
-    POLICY,
-    SGD_42,
     Till,
     break_writes,
-    forget_all,
+    captures,
+    paid,
+    pass_time,
+    payment_news,
+    reconciler,
 )
-
-END_SECONDS = 3600
-LAPSE_SECONDS = END_SECONDS + 16 * 60
-
-
-def reconciler(till: Till, client: AntomClient, **options: Any) -> Reconciler:
-    return Reconciler(
-        till.store,
-        till.service.inquirer,
-        {"default": Merchant("default", client, POLICY)},
-        now=till.clock.now,
-        call_budget_seconds=CALL_BUDGET_SECONDS,
-        options=ReconcileOptions(**options),
-    )
-
-
-@pytest.fixture
-def reconcile(till: Till, listening: tuple[ScriptedAntom, AntomClient]) -> Reconciler:
-    return reconciler(till, listening[1])
-
-
-@pytest.fixture
-async def at_the_till(till: Till, antom: ScriptedAntom) -> Till:
-    """A buyer was handed a session, and Antom has not heard of him yet."""
-    antom.will(SESSION, session())
-    antom.will(INQUIRY, NOT_SUBMITTED)
-    await till.create()
-    antom.asked.clear()
-    return till
-
-
-async def pass_time(till: Till, reconcile: Reconciler, seconds: float, *, step: float = 10) -> None:
-    """Let time pass; what is due meanwhile is asked."""
-    passed = 0.0
-    while passed < seconds:
-        till.clock.advance(min(step, seconds - passed))
-        passed += step
-        while await reconcile.run_due():
-            pass
-
-
-def captures(*results: tuple[str, str]) -> list[Json]:
-    """Captures in an inquiry's `transactions`: id and status."""
-    return [
-        {
-            "transactionType": "CAPTURE",
-            "transactionStatus": status,
-            "transactionId": capture_id,
-            "transactionRequestId": f"request-{capture_id}",
-            "transactionAmount": {"currency": "SGD", "value": "4200"},
-            "transactionResult": {"resultCode": status, "resultStatus": "S", "resultMessage": ""},
-        }
-        for capture_id, status in results
-    ]
-
-
-def told(outcome: Outcome = Outcome.SUCCEEDED, amount: Money = SGD_42) -> Fact:
-    """What a notification tells of the payment at the till."""
-    return a_payment_fact(
-        outcome,
-        payment_request_id="pay-1",
-        payment_id="P-pay-1",
-        fact_id="P-pay-1",
-        amount=amount,
-    )
-
-
-def paid(*results: tuple[str, str]) -> Any:
-    return inquired(authExpiryTime="2026-03-09T09:30:00Z", transactions=captures(*results))
 
 
 async def test_charged_into_a_dead_connection_and_never_notified_is_found_in_the_first_step(
@@ -171,137 +98,6 @@ async def test_two_replicas_inquire_each_payment_once(
     assert [row.state for row in states] == ["AUTHORIZED"]
 
 
-async def test_a_buyer_who_pays_in_the_last_second_never_ends_expired(
-    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
-) -> None:
-    till = at_the_till
-    await pass_time(till, reconcile, END_SECONDS - 1, step=60)
-    antom.will(INQUIRY, NOT_SUBMITTED, inquired("PROCESSING"))
-    await pass_time(till, reconcile, 17 * 60, step=60)
-    stored = await till.stored()
-    assert stored
-    assert stored.state is PaymentState.PROCESSING
-    antom.will(INQUIRY, paid(("C-1", "SUCCESS")))
-    await pass_time(till, reconcile, 10 * 60, step=60)
-    assert PaymentState.EXPIRED not in {event.state for event in await whole_log(till.store)}
-    stored = await till.stored()
-    assert stored
-    assert stored.state is PaymentState.SUCCEEDED
-
-
-async def test_a_notification_that_overtakes_the_answer_of_the_last_inquiry_wins(
-    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
-) -> None:
-    """The answer "no such order" is on its way when the news of the payment is committed."""
-    till = at_the_till
-    await pass_time(till, reconcile, LAPSE_SECONDS - 30, step=60)
-    antom.asked.clear()
-    late = Held(NOT_SUBMITTED)
-    antom.will(INQUIRY, late)
-    till.clock.advance(60)
-    looking = asyncio.create_task(reconcile.run_due())
-    await antom.was_asked()
-    await till.store.apply([notified(told())])
-    late.go_on.set()
-    async with asyncio.timeout(PATIENCE):
-        await looking
-    states = [event.state for event in await whole_log(till.store)]
-    assert states[1] is PaymentState.AUTHORIZED
-    assert PaymentState.EXPIRED not in states
-
-
-async def test_an_unpaid_order_expires_when_antom_says_so_after_its_closing_time(
-    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
-) -> None:
-    till = at_the_till
-    await pass_time(till, reconcile, LAPSE_SECONDS - 10, step=60)
-    assert await till.news() == [EventType.SESSION_CREATED]
-    await pass_time(till, reconcile, 20)
-    assert await till.news() == [EventType.SESSION_CREATED, EventType.PAYMENT_EXPIRED]
-    asked = len(antom.asked)
-    await pass_time(till, reconcile, 24 * 3600, step=3600)
-    assert len(antom.asked) == asked
-
-
-async def test_a_server_that_is_ahead_of_antom_expires_nothing_before_its_time(
-    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
-) -> None:
-    till = at_the_till
-    true_time = FrozenClock(till.clock.now())
-    antom.now = true_time.now
-    await pass_time(till, reconcile, LAPSE_SECONDS + 3600, step=600)
-    true_time.advance(LAPSE_SECONDS - 180)
-    await pass_time(till, reconcile, 600, step=300)
-    assert await till.news() == [EventType.SESSION_CREATED]
-    true_time.advance(60)
-    await pass_time(till, reconcile, 600, step=300)
-    assert await till.news() == [EventType.SESSION_CREATED, EventType.PAYMENT_EXPIRED]
-    assert (await whole_log(till.store))[-1].antom_time == true_time.now()
-
-
-@pytest.mark.parametrize("is_there", [False, True], ids=["created after", "created before"])
-async def test_that_an_order_lapsed_is_nothing_about_another_that_takes_its_id_after_a_restore(
-    at_the_till: Till,
-    antom: ScriptedAntom,
-    reconcile: Reconciler,
-    caplog: pytest.LogCaptureFixture,
-    is_there: bool,
-) -> None:
-    till = at_the_till
-    await pass_time(till, reconcile, LAPSE_SECONDS - 30, step=60)
-    late = Held(NOT_SUBMITTED)
-    ends = till.clock.now() + timedelta(seconds=END_SECONDS)
-    antom.will(INQUIRY, late, NOT_SUBMITTED)
-    antom.will(SESSION, session(expiry=ends.isoformat()))
-    antom.asked.clear()
-    till.clock.advance(60)
-    looking = asyncio.create_task(reconcile.run_due())
-    await antom.was_asked()
-    await forget_all(till)
-    if is_there:
-        await till.create()
-    late.go_on.set()
-    async with asyncio.timeout(PATIENCE):
-        await looking
-    await till.create()
-    await reconcile.sweep()
-    await pass_time(till, reconcile, 120)
-    stored = await till.stored()
-    assert stored
-    assert stored.state is PaymentState.AWAITING_BUYER
-    assert EventType.PAYMENT_EXPIRED not in await till.news()
-    assert "inquiry_failed" not in caplog.text
-
-
-@pytest.mark.parametrize("life", [timedelta(hours=-1), timedelta(hours=1)])
-async def test_a_time_of_antom_that_cannot_be_read_expires_nothing_and_is_told(
-    at_the_till: Till,
-    antom: ScriptedAntom,
-    reconcile: Reconciler,
-    caplog: pytest.LogCaptureFixture,
-    life: timedelta,
-) -> None:
-    till = at_the_till
-    beyond_what_is_written = datetime(9999, 12, 31, tzinfo=UTC)
-    antom.now = lambda: beyond_what_is_written
-    await pass_time(till, reconcile, LAPSE_SECONDS + life.total_seconds(), step=600)
-    assert await till.news() == [EventType.SESSION_CREATED]
-    is_over = life > timedelta()
-    assert ("antom_response_time_not_understood" in caplog.text) is is_over
-
-
-async def test_an_order_never_expires_while_antom_does_not_answer(
-    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
-) -> None:
-    till = at_the_till
-    antom.will(INQUIRY, unknown())
-    await pass_time(till, reconcile, LAPSE_SECONDS + 3600, step=600)
-    assert await till.news() == [EventType.SESSION_CREATED]
-    antom.will(INQUIRY, NOT_SUBMITTED)
-    await pass_time(till, reconcile, 30)
-    assert (await till.news())[-1] is EventType.PAYMENT_EXPIRED
-
-
 async def test_a_payment_cancelled_in_the_dashboard_after_success_becomes_cancelled(
     at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
 ) -> None:
@@ -342,7 +138,7 @@ async def test_a_capture_is_followed_to_its_end_at_antoms_pace(
     at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
 ) -> None:
     till = at_the_till
-    await till.store.apply([notified(told())])
+    await till.store.apply([notified(payment_news())])
     antom.will(INQUIRY, paid(("C-1", "PROCESSING")), paid(("C-1", "SUCCESS")))
     await pass_time(till, reconcile, 12, step=1)
     assert (await till.news())[-2:] == [
@@ -355,7 +151,7 @@ async def test_news_of_another_amount_is_asked_about_at_once_and_corrected(
     at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
 ) -> None:
     till = at_the_till
-    await till.store.apply([notified(told(amount=Money("SGD", 1)))])
+    await till.store.apply([notified(payment_news(amount=Money("SGD", 1)))])
     antom.will(INQUIRY, AUTHORIZED)
     await pass_time(till, reconcile, 10, step=1)
     assert await till.news() == [
@@ -370,7 +166,7 @@ async def test_a_contradiction_that_antom_confirms_corrects_the_state(
 ) -> None:
     till = at_the_till
     outcomes = (Outcome.FAILED, Outcome.SUCCEEDED)
-    await till.store.apply([notified(told(outcome)) for outcome in outcomes])
+    await till.store.apply([notified(payment_news(outcome)) for outcome in outcomes])
     antom.will(INQUIRY, paid(("C-1", "SUCCESS")))
     await pass_time(till, reconcile, 10, step=1)
     news = await till.news()
@@ -486,29 +282,3 @@ async def test_times_that_mean_never_do_not_hide_what_became_of_the_payment(
     stored = await till.stored()
     assert stored
     assert stored.state is PaymentState.SUCCEEDED
-
-
-async def test_a_session_renewed_while_its_lapse_was_concluded_lapses_in_its_own_time(
-    at_the_till: Till, antom: ScriptedAntom, reconcile: Reconciler
-) -> None:
-    """The answer "no such order" is on its way when the buyer comes back for another session."""
-    till = at_the_till
-    await pass_time(till, reconcile, LAPSE_SECONDS - 30, step=60)
-    antom.asked.clear()
-    late = Held(NOT_SUBMITTED)
-    antom.will(INQUIRY, late, NOT_SUBMITTED)
-    antom.will(SESSION, session("session-2", expiry="2026-03-02T11:30:00Z"))
-    till.clock.advance(60)
-    looking = asyncio.create_task(reconcile.run_due())
-    await antom.was_asked()
-    await till.create()
-    late.go_on.set()
-    async with asyncio.timeout(PATIENCE):
-        await looking
-    stored = await till.stored()
-    assert stored
-    assert stored.state is PaymentState.AWAITING_BUYER
-    await pass_time(till, reconcile, 2 * 3600, step=300)
-    stored = await till.stored()
-    assert stored
-    assert stored.state is PaymentState.EXPIRED

@@ -20,7 +20,6 @@ from antom_payments.payment import EventType, PaymentState, Source
 from antom_payments.service import (
     SessionAnswer,
 )
-from facts import a_payment_fact
 from scripted_antom import (
     AUTHORIZED,
     INQUIRY,
@@ -40,6 +39,7 @@ from use_cases.till import (
     LEASE_SECONDS,
     Till,
     forget_all,
+    payment_news,
 )
 
 
@@ -231,13 +231,7 @@ async def test_what_waited_for_an_id_has_not_the_last_word_before_antoms_answer(
     till: Till, caplog: pytest.LogCaptureFixture
 ) -> None:
     """News of another amount came while the id's row was lost: the inquiry tells the true one."""
-    wrong = a_payment_fact(
-        payment_request_id="pay-1",
-        payment_id="P-pay-1",
-        fact_id="P-pay-1",
-        amount=Money("SGD", 42_000),
-    )
-    await till.store.apply([notified(wrong)])
+    await till.store.apply([notified(payment_news(amount=Money("SGD", 42_000)))])
     till.antom.will(SESSION, refused("ORDER_IS_CLOSED"))
     till.antom.will(INQUIRY, AUTHORIZED)
     answer = await till.create()

@@ -10,8 +10,7 @@ from antom_payments.reconcile import Reconciler
 from antom_payments.sdk_event import NextStep, SdkEvent, SdkEventCode
 from scripted_antom import AUTHORIZED, INQUIRY, NOT_SUBMITTED, SESSION, session
 from stored import whole_log
-from use_cases.test_reconcile import reconciler
-from use_cases.till import THE_PAYMENT, Till
+from use_cases.till import THE_PAYMENT, Till, reconciler
 
 SUCCESSFUL = SdkEvent(SdkEventCode.SDK_PAYMENT_SUCCESSFUL)
 

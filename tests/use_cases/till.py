@@ -10,11 +10,14 @@ from typing import Any
 from sqlalchemy import delete, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antom_payments.antom import SessionPolicy
+from antom_payments.antom import AntomClient, SessionPolicy
 from antom_payments.caller import EVERYONE
+from antom_payments.fact import Fact, Outcome
 from antom_payments.money import Money
 from antom_payments.payment import EventType, Payment
+from antom_payments.reconcile import ReconcileOptions, Reconciler
 from antom_payments.service import (
+    Merchant,
     PaymentKey,
     PaymentService,
     SessionAnswer,
@@ -23,8 +26,11 @@ from antom_payments.session import Buyer, Order, PaymentMethod, SessionRequest
 from antom_payments.store import PaymentStore
 from antom_payments.store.tables import events, facts, inquiries, payments, private_data
 from clock import FrozenClock
+from facts import a_payment_fact
 from scripted_antom import (
+    Json,
     ScriptedAntom,
+    inquired,
 )
 from stored import whole_log
 
@@ -48,6 +54,9 @@ THE_PAYMENT = PaymentKey(payment_request_id="pay-1")
 CALL_BUDGET_SECONDS = 10.0
 LEASE_SECONDS = CALL_BUDGET_SECONDS + 5
 PATIENCE = 20.0
+END_SECONDS = 3600
+"""When the session ends, after its beginning."""
+LAPSE_SECONDS = END_SECONDS + 16 * 60
 
 
 @dataclass
@@ -96,3 +105,54 @@ def break_writes(store: PaymentStore) -> tuple[asyncio.Event, Callable[[], None]
 
     event.listen(engine, "before_cursor_execute", fail)
     return noticed, lambda: event.remove(engine, "before_cursor_execute", fail)
+
+
+def reconciler(till: Till, client: AntomClient, **options: Any) -> Reconciler:
+    return Reconciler(
+        till.store,
+        till.service.inquirer,
+        {"default": Merchant("default", client, POLICY)},
+        now=till.clock.now,
+        call_budget_seconds=CALL_BUDGET_SECONDS,
+        options=ReconcileOptions(**options),
+    )
+
+
+async def pass_time(till: Till, reconcile: Reconciler, seconds: float, *, step: float = 10) -> None:
+    """Let time pass; what is due meanwhile is asked."""
+    passed = 0.0
+    while passed < seconds:
+        till.clock.advance(min(step, seconds - passed))
+        passed += step
+        while await reconcile.run_due():
+            pass
+
+
+def captures(*results: tuple[str, str]) -> list[Json]:
+    """Captures in an inquiry's `transactions`: id and status."""
+    return [
+        {
+            "transactionType": "CAPTURE",
+            "transactionStatus": status,
+            "transactionId": capture_id,
+            "transactionRequestId": f"request-{capture_id}",
+            "transactionAmount": {"currency": "SGD", "value": "4200"},
+            "transactionResult": {"resultCode": status, "resultStatus": "S", "resultMessage": ""},
+        }
+        for capture_id, status in results
+    ]
+
+
+def paid(*results: tuple[str, str]) -> Any:
+    return inquired(authExpiryTime="2026-03-09T09:30:00Z", transactions=captures(*results))
+
+
+def payment_news(outcome: Outcome = Outcome.SUCCEEDED, amount: Money = SGD_42) -> Fact:
+    """What a notification tells of the payment at the till."""
+    return a_payment_fact(
+        outcome,
+        payment_request_id="pay-1",
+        payment_id="P-pay-1",
+        fact_id="P-pay-1",
+        amount=amount,
+    )
